@@ -1,0 +1,17 @@
+//! The heart of hms-sync: who supervises whom, when a delivery may go, and what its outcome means.
+//!
+//! It knows no protocol, database, YAML or web. What it needs of the world it asks for through
+//! [`ports`]; what it decides it decides in plain types that take `now`.
+//!
+//! Inside, dependencies point one way:
+//! `runtime → supervisor → delivery → {policy, ports} → {event, settings, failure, id}`.
+
+pub mod append;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod ports;
+pub mod receipt;
+pub mod settings;
+pub mod settled;
+pub mod work;

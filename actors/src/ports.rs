@@ -1,0 +1,174 @@
+//! What the heart needs of the world. Each trait's documentation is its contract: behaviour, errors,
+//! and what holds after a crash. All futures run on one arbiter and need not be `Send`; all of them
+//! end by themselves (a deadline inside), because a hanging future can't be told from a dead one.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::event::{Event, Key};
+use crate::failure::Failure;
+use crate::id::{Epoch, FeedName, Offset, Revision, TargetKey, Timestamp};
+use crate::receipt::{Entry, Receipt};
+use crate::settled::Settled;
+use crate::work::{Place, Work};
+
+/// The node's wall clock. Durations are measured with tokio's clock, never with this one.
+pub trait Clock {
+    fn now(&self) -> Timestamp;
+}
+
+/// The durable log of events.
+#[async_trait(?Send)]
+pub trait EventLog {
+    /// Events from `from` on, ascending, below `until`; at most `max_events`, and it stops after the event
+    /// with which `max_bytes` of data are reached, so that there is at least one if there is any.
+    /// Only events that are on disk to stay are given out. Offsets that retention has removed are left out.
+    async fn read(
+        &self,
+        feed: &FeedName,
+        from: Offset,
+        until: Offset,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Event>, Failure>;
+
+    /// The offset that the next event will get. It changes after events are on disk to stay.
+    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset>;
+}
+
+/// The one commit point and the memory of begun work.
+#[async_trait(?Send)]
+pub trait Ledger {
+    /// Begins an incarnation: every epoch given out before for this target is fenced off from now on.
+    async fn open(&self, target: &TargetKey) -> Result<Opened, Failure>;
+
+    /// Stores what the target has begun, replacing what was stored before. On disk to stay on return.
+    /// An error means that nothing may be sent.
+    async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure>;
+
+    /// Appends the records and returns once they are synced. `Delivered` and `DeadLettered` for an event
+    /// that is settled already are left out. After an error the caller knows nothing about whether they
+    /// are written: it opens a new incarnation.
+    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure>;
+}
+
+/// What a new incarnation starts from.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub epoch: Epoch,
+    pub settled: Settled,
+    pub work: Option<Work>,
+    /// Number of the open doubt ticket, if the target is held by one.
+    pub doubt: Option<u64>,
+}
+
+/// Makes the partners of targets, from the recipe's revision and today's configuration and secrets.
+pub trait Partners {
+    fn requests(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure>;
+    fn files(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn FilePartner>, Failure>;
+}
+
+/// A partner that takes requests.
+#[async_trait(?Send)]
+pub trait RequestPartner {
+    /// What the event's order is kept by.
+    fn key(&self, event: &Event) -> Key;
+
+    /// One attempt: reads the secrets, connects, sends, reads the answer. Encoding the same events again
+    /// gives the same bytes. A failure that isn't `definite` may have had its effect.
+    async fn send(&self, request: &Request) -> Result<Sent, Failure>;
+}
+
+/// The events of one request, in order, never empty.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub target: TargetKey,
+    pub feed: FeedName,
+    pub events: Rc<[Event]>,
+}
+
+/// A request that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub receipt: Receipt,
+    pub payload_sha256: [u8; 32],
+}
+
+/// A partner that reads a file.
+#[async_trait(?Send)]
+pub trait FilePartner {
+    /// Where rows planned at `moment` go. `batch` is `(first, last)` offset.
+    fn place(&self, moment: Timestamp, batch: (Offset, Offset)) -> Result<Place, Failure>;
+
+    /// The rows of the events, each with its line end. Refused names the first event that can't be encoded.
+    fn encode(&self, events: &[Event]) -> Result<Rows, Failure>;
+
+    /// A live, authenticated connection, made new: an older one of this partner is shut down first.
+    async fn connect(&self, place: &Place) -> Result<Box<dyn FileHost>, Failure>;
+}
+
+/// Encoded rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rows {
+    /// For the start of a new file; empty if the target wants none.
+    pub header: Bytes,
+    pub bytes: Bytes,
+    /// Length of each event's row.
+    pub lengths: Vec<u32>,
+}
+
+/// Files on a partner's machine, over one connection. After any error the connection is not used again.
+#[async_trait(?Send)]
+pub trait FileHost {
+    /// Length of the file at `path`, following links; `None` if nothing is there.
+    async fn length(&mut self, path: &str) -> Result<Option<u64>, Failure>;
+
+    /// Bytes from `offset`, at most `length`; fewer only at the end of the file.
+    async fn read(&mut self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, Failure>;
+
+    /// Writes all the bytes at `offset` and syncs. `Fresh` creates the file or empties it; `Existing` fails if it is gone.
+    /// Says whether the server could sync. After an error or a crash any part of the bytes may be there.
+    async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], file: WriteTo) -> Result<Synced, Failure>;
+
+    /// Renames within a folder and syncs it where that is possible. Never overwrites: it fails if `to` exists.
+    async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteTo {
+    Fresh,
+    Existing,
+}
+
+/// Whether the bytes are known to be on the partner's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced(pub bool);
+
+/// When a recipe runs.
+#[derive(Clone)]
+pub enum Schedule {
+    Every(std::time::Duration),
+    OnChange,
+    Calendar(Arc<dyn Calendar>),
+}
+
+impl fmt::Debug for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(every) => write!(f, "every {every:?}"),
+            Self::OnChange => f.write_str("on_change"),
+            Self::Calendar(_) => f.write_str("cron"),
+        }
+    }
+}
+
+/// A calendar of moments (cron, with a time zone).
+pub trait Calendar: Send + Sync {
+    /// The first moment after `moment`; `None` if there is none.
+    fn next_after(&self, moment: Timestamp) -> Option<Timestamp>;
+}

@@ -1,0 +1,79 @@
+//! Receipts and the records of the audit, as the heart speaks of them. How they are written down
+//! (JSON, RFC 8785) is the store's affair.
+
+use crate::event::{Event, EventRef};
+use crate::failure::FailureKind;
+
+/// What proves a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    Rest {
+        status: u16,
+        url: String,
+        idempotency_key: String,
+        response_sha256: [u8; 32],
+        duration_ms: u64,
+    },
+    /// Where the row stands: `file_offset` and `length` are the event's own row.
+    /// `fsync` is false when the server does not offer it.
+    File {
+        path: String,
+        file_offset: u64,
+        length: u64,
+        fsync: bool,
+    },
+    /// An operator said that it arrived.
+    Operator,
+}
+
+/// One record of the audit that concerns a target. The store adds `seq`, `time`, recipe, target and feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Makes the delivery done. At most one for an event and a target.
+    Delivered { event: EventRef, attempt: u32, payload_sha256: [u8; 32], receipt: Receipt },
+    /// One attempt at one unit of work: `event` is its first event, `events` how many it held.
+    AttemptFailed {
+        event: EventRef,
+        events: u32,
+        attempt: u32,
+        payload_sha256: Option<[u8; 32]>,
+        kind: FailureKind,
+        error: String,
+    },
+    /// Settles the event without a delivery. The dead letter keeps its own copy of the event.
+    DeadLettered { event: Box<Event>, attempt: u32, reason: String, may_have_arrived: bool },
+    /// A human is needed. At most one ticket is open for a target and cause: a second one updates it.
+    TicketOpened { cause: Cause, reason: String, attempts: u32, backlog: u64, last_error: String },
+    /// `ticket` is its number. `by` is the subject of an operator, or `None` when it closed by itself.
+    TicketResolved { ticket: u64, action: &'static str, by: Option<String>, note: Option<String> },
+    /// A file is not as we left it.
+    FileChanged { path: String, expected: u64, found: u64 },
+}
+
+/// What a ticket is about. An incident is one target and one cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Outage,
+    Configuration,
+    Refused,
+    Policy,
+    Doubt,
+    /// Somebody else writes to, or changed, a file of ours.
+    ForeignWriter,
+    Quarantine,
+}
+
+impl Cause {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::Configuration => "configuration",
+            Self::Refused => "refused",
+            Self::Policy => "policy",
+            Self::Doubt => "doubt",
+            Self::ForeignWriter => "foreign_writer",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Work that was begun and must be finished as it was begun: units of requests, and append plans
+//! that hold their bytes. Stored durably before the first byte leaves the node.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Offset, Revision, Timestamp};
+
+/// What a target has begun. One value per target; a new one replaces the old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    Requests(Vec<Unit>),
+    File(Box<FileWork>),
+}
+
+/// The events of one request and the revision of the recipe that shapes it, over every retry and restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    pub revision: Revision,
+    /// Ascending, not necessarily without gaps: a batch leaves out events whose key is busy.
+    pub offsets: Vec<Offset>,
+}
+
+/// A write to a partner's file: the last one of its target, open or settled.
+/// It is open while any of its events is unsettled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileWork {
+    pub plan: Plan,
+    /// A new file stands complete under its temporary name: from here on the rename may have happened.
+    pub ready: bool,
+}
+
+/// Where a file is. Empty `host` and `user` and port 0 mean this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub path: String,
+}
+
+/// One planned write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub place: Place,
+    pub revision: Revision,
+    /// The moment used for the dates in the path.
+    pub planned_at: Timestamp,
+    /// Where in the file the bytes go.
+    pub file_offset: u64,
+    /// The file did not exist: write under a temporary name, then rename.
+    pub new_file: bool,
+    /// SHA-256 of the last 64 KiB (or fewer) before `file_offset`.
+    pub anchor: [u8; 32],
+    /// The bytes themselves. Recovery uses these and never encodes again.
+    pub bytes: Bytes,
+    /// Bytes before the first row: a line end that the file lacked, or a header.
+    pub lead: u32,
+    /// The events, with the length of each one's row, in order.
+    pub rows: Vec<Row>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    pub offset: Offset,
+    pub id: String,
+    pub published: Timestamp,
+    pub length: u32,
+}
+
+impl Plan {
+    /// Where the file ends when the plan has been carried out and nobody else wrote.
+    pub fn end(&self) -> u64 {
+        self.file_offset + self.bytes.len() as u64
+    }
+}
