@@ -12,6 +12,7 @@ pub mod demo;
 pub mod fault;
 pub mod feeds;
 pub mod formats;
+pub mod metrics;
 pub mod recipe;
 pub mod secrets;
 pub mod store;

@@ -193,3 +193,38 @@ pub trait Calendar: Send + Sync {
     /// The first moment after `moment`; `None` if there is none.
     fn next_after(&self, moment: Timestamp) -> Option<Timestamp>;
 }
+
+/// What is shared between arbiters serves each of them.
+#[async_trait(?Send)]
+impl<T: EventLog + ?Sized> EventLog for Arc<T> {
+    async fn read(
+        &self,
+        feed: &FeedName,
+        from: Offset,
+        until: Offset,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Event>, Failure> {
+        (**self).read(feed, from, until, max_events, max_bytes).await
+    }
+    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
+        (**self).head(feed)
+    }
+}
+
+/// As above.
+#[async_trait(?Send)]
+impl<T: Ledger + ?Sized> Ledger for Arc<T> {
+    async fn open(&self, target: &TargetKey) -> Result<Opened, Failure> {
+        (**self).open(target).await
+    }
+    async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
+        (**self).begin(target, epoch, work).await
+    }
+    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
+        (**self).commit(target, epoch, entries).await
+    }
+    fn held_by(&self, target: &TargetKey) -> Option<u64> {
+        (**self).held_by(target)
+    }
+}

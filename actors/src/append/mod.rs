@@ -161,7 +161,10 @@ impl Appender {
             Verdict::PlanAgain { why } => {
                 self.let_late_writes_pass()?;
                 self.tools.foreign_writer(format!("{}: {why}", work.plan.place.path), self.attempts).await?;
-                self.last.as_mut().map(|last| last.plan.rows.clear());
+                if let Some(last) = &mut self.last {
+                    // What the plan says of the file is no longer how we left it.
+                    last.plan.rows.clear();
+                }
                 Box::pin(self.plan_and_write(events)).await
             }
             Verdict::Doubt { why } if self.settings.on_doubt == OnDoubt::Resend => {
