@@ -16,10 +16,6 @@ impl Keys {
         self.taken.contains_key(key)
     }
 
-    pub fn has_waiting(&self, key: &Key) -> bool {
-        self.taken.get(key).is_some_and(|waiting| !waiting.is_empty())
-    }
-
     pub fn take(&mut self, key: Key) {
         self.taken.entry(key).or_default();
     }
@@ -54,9 +50,9 @@ mod tests {
         keys.park(key.clone(), 4);
         keys.park(key.clone(), 7);
         assert_eq!(keys.next(&key, 1), [4]);
-        assert!(keys.is_taken(&key) && keys.has_waiting(&key));
+        assert!(keys.is_taken(&key));
         assert_eq!(keys.next(&key, 10), [7]);
-        assert!(keys.is_taken(&key) && !keys.has_waiting(&key));
+        assert!(keys.is_taken(&key));
         assert!(keys.next(&key, 10).is_empty());
         assert!(!keys.is_taken(&key));
     }

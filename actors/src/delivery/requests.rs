@@ -172,7 +172,7 @@ impl Requests {
             let Some(event) = self.next_event(base).await? else { break };
             let key = partner.key(&event);
             let ours = mine.contains(&key);
-            if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
+            if self.keys.is_taken(&key) && !ours {
                 self.keys.park(key, event.offset);
                 continue;
             }

@@ -154,6 +154,42 @@ fn what_was_tried_is_finished_in_its_own_revision_and_the_rest_goes_in_the_new_o
 }
 
 #[test]
+fn what_was_begun_but_never_tried_belongs_to_the_new_revision() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::AcceptAfter(Duration::from_secs(5)));
+        world.log.publish("a");
+        world.log.publish("b");
+        let one_at_a_time = Lane::Requests { concurrency: 1, max_events: 1 };
+        let node = start(&world);
+        apply(&node, recipe(Schedule::OnChange, one_at_a_time.clone())).await;
+        pass(1).await;
+        let mut changed = recipe(Schedule::OnChange, one_at_a_time);
+        (changed.revision, changed.targets[0].revision) = (2, 2);
+        apply(&node, changed).await;
+        pass(60).await;
+        let revisions: Vec<u32> = world.partner.received.borrow().iter().map(|(_, revision, _)| *revision).collect();
+        assert_eq!(revisions, [1, 2]);
+    });
+}
+
+#[test]
+fn a_refusal_after_an_outage_lets_the_other_keys_go_on() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::Fail(Failure::transient("reset")));
+        world.log.publish("refused");
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.partner.refuses.borrow_mut().insert(0, Failure::refused("never"));
+        world.log.publish("other");
+        pass(3600).await;
+        assert_eq!(world.ledger.delivered(), [1]);
+        assert_eq!(look(&supervisor).await.targets[0].backlog, 1);
+    });
+}
+
+#[test]
 fn an_adapter_that_panics_is_started_again_and_nothing_is_lost_or_delivered_twice() {
     simulated(async {
         let world = World::new();
