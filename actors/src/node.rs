@@ -90,17 +90,20 @@ impl Handler<Apply> for Node {
     }
 }
 
-/// Ends a recipe.
+/// Ends a recipe; answered when what was in flight has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Remove(pub RecipeId);
 
 impl Handler<Remove> for Node {
-    type Result = ();
-    fn handle(&mut self, Remove(id): Remove, _: &mut Self::Context) {
-        if let Some(child) = self.recipes.remove(&id) {
-            child.addr.do_send(Drain);
-        }
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, Remove(id): Remove, _: &mut Self::Context) -> Self::Result {
+        let drained = self.recipes.remove(&id).map(|child| child.addr.send(Drain));
+        Box::pin(async move {
+            if let Some(drained) = drained {
+                let _ = drained.await;
+            }
+        })
     }
 }
 

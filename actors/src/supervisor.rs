@@ -41,8 +41,8 @@ pub struct RecipeSupervisor {
     quiet: Rc<Notify>,
     account_since: Instant,
     generations: u64,
-    /// Answered when the last child has ended.
-    stopping: Option<Vec<oneshot::Sender<()>>>,
+    /// It ends when its last child has.
+    stopping: bool,
     _notice: DeathNotice,
 }
 
@@ -55,6 +55,8 @@ struct Child {
     told_to_stop: bool,
     /// What takes its place when it has ended; `None` in a child that was told to stop: nothing.
     next: Option<TargetSettings>,
+    /// Who wants to know that it has ended for good.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Default)]
@@ -80,7 +82,7 @@ impl RecipeSupervisor {
             quiet: Rc::default(),
             account_since: Instant::now(),
             generations: 0,
-            stopping: None,
+            stopping: false,
             _notice: notice,
         }
     }
@@ -137,6 +139,7 @@ impl RecipeSupervisor {
             addr: None,
             told_to_stop: false,
             next: None,
+            waiting: Vec::new(),
         };
         self.targets.insert(name.clone(), child);
         self.start_target(ctx, &name);
@@ -194,15 +197,26 @@ impl RecipeSupervisor {
     }
 
     fn finish_if_empty(&mut self, ctx: &mut Context<Self>) {
-        if self.targets.is_empty()
-            && let Some(waiting) = self.stopping.take()
-        {
+        if self.stopping && self.targets.is_empty() {
             self.close_account(Duration::ZERO);
-            for done in waiting {
-                let _ = done.send(());
-            }
             ctx.stop();
         }
+    }
+
+    /// Ends children for good; the future is done when they have ended.
+    fn retire(&mut self, ctx: &mut Context<Self>, names: &[TargetName]) -> ResponseFuture<()> {
+        let mut ended = Vec::new();
+        for name in names {
+            self.stop_target(ctx, name, None);
+            if let Some(child) = self.targets.get_mut(name) {
+                let (done, wait) = oneshot::channel();
+                child.waiting.push(done);
+                ended.push(wait);
+            }
+        }
+        Box::pin(async move {
+            futures_util::future::join_all(ended).await;
+        })
     }
 }
 
@@ -264,7 +278,7 @@ impl Handler<Died> for RecipeSupervisor {
 
 impl RecipeSupervisor {
     fn reader_died(&mut self, ctx: &mut Context<Self>, generation: u64) {
-        if self.reader.generation != generation || self.stopping.is_some() {
+        if self.reader.generation != generation || self.stopping {
             return;
         }
         tracing::error!(recipe = %self.settings.id, "the feed reader died; it is started again");
@@ -284,7 +298,8 @@ impl RecipeSupervisor {
                     self.start_target(ctx, &name);
                 }
                 None => {
-                    self.targets.remove(&name);
+                    let waiting = self.targets.remove(&name).map(|child| child.waiting);
+                    waiting.into_iter().flatten().for_each(|done| drop(done.send(())));
                     self.runs.borrow_mut().leave(&name);
                     self.finish_if_empty(ctx);
                 }
@@ -424,6 +439,18 @@ impl Handler<TakeAnswer> for RecipeSupervisor {
     }
 }
 
+/// Ends these targets, after what is in flight has ended: they are about to be removed or renamed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Retire(pub Vec<TargetName>);
+
+impl Handler<Retire> for RecipeSupervisor {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, Retire(names): Retire, ctx: &mut Self::Context) -> Self::Result {
+        self.retire(ctx, &names)
+    }
+}
+
 /// Lets what is in flight end, then ends; answered when all children have.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -433,18 +460,14 @@ impl Handler<Drain> for RecipeSupervisor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
-        let (done, wait) = oneshot::channel();
-        self.stopping.get_or_insert_default().push(done);
+        self.stopping = true;
         if let Some(reader) = self.reader.addr.take() {
             reader.do_send(reader::Stop);
         }
-        for name in self.targets.keys().cloned().collect::<Vec<_>>() {
-            self.stop_target(ctx, &name, None);
-        }
+        let all: Vec<TargetName> = self.targets.keys().cloned().collect();
+        let ended = self.retire(ctx, &all);
         self.finish_if_empty(ctx);
-        Box::pin(async move {
-            let _ = wait.await;
-        })
+        ended
     }
 }
 
