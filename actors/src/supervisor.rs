@@ -299,7 +299,9 @@ impl RecipeSupervisor {
                 }
                 None => {
                     let waiting = self.targets.remove(&name).map(|child| child.waiting);
-                    waiting.into_iter().flatten().for_each(|done| drop(done.send(())));
+                    for done in waiting.into_iter().flatten() {
+                        let _ = done.send(());
+                    }
                     self.runs.borrow_mut().leave(&name);
                     self.finish_if_empty(ctx);
                 }

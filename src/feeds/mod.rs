@@ -1,5 +1,8 @@
 //! Change feeds: the durable log of events and the envelope (CloudEvents 1.0) in which they come.
 
+pub mod cloudevents;
+mod json;
+
 use bytes::Bytes;
 use hms_actors::id::Offset;
 
