@@ -1,0 +1,108 @@
+//! Room on disk for the records of what was begun. A delivery is sent only when the audit can surely take
+//! its records, also if publishers fill the disk meanwhile: a file of allocated blocks holds that room, grows
+//! with what is begun and is given back to the audit when the disk is full.
+//!
+//! It is no quota for others, and no promise on file systems that allocate anew on each write (btrfs, ZFS).
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use hms_actors::failure::Failure;
+use rustix::fs::FallocateFlags;
+
+use super::file::at;
+use super::group::lock;
+
+/// What an event's records may take: a failed attempt or two and the receipt.
+const PER_EVENT: u64 = 1024;
+
+/// The reserve grows in steps of this size.
+const STEP: u64 = 1 << 20;
+
+pub(super) struct Room {
+    path: PathBuf,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    file: File,
+    /// Bytes that are allocated.
+    size: u64,
+    /// For tickets and for recipes, beside what was begun.
+    base: u64,
+    /// Target → bytes for what it has begun last.
+    promised: HashMap<u64, u64>,
+    total: u64,
+}
+
+impl Room {
+    pub fn open(path: &Path, base: u64) -> Result<Self, Failure> {
+        let open = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+            Ok(Held { file, size: 0, base, promised: HashMap::new(), total: 0 })
+        };
+        let held = open().map_err(|e| at(path, "open", &e))?;
+        Ok(Self { path: path.to_owned(), held: Mutex::new(held) })
+    }
+
+    /// Makes sure of room for the records of `events` that the target begins, in place of what it had begun.
+    pub fn promise(&self, target: u64, events: u64) -> Result<(), Failure> {
+        let mut held = lock(&self.held);
+        let bytes = events * PER_EVENT;
+        let before = held.promised.insert(target, bytes).unwrap_or(0);
+        held.total = held.total - before + bytes;
+        held.grow().map_err(|error| {
+            let what = "make room for the records of a delivery in";
+            at(&self.path, what, &error)
+        })
+    }
+
+    pub fn forget(&self, target: u64) {
+        let mut held = lock(&self.held);
+        let bytes = held.promised.remove(&target).unwrap_or(0);
+        held.total -= bytes;
+    }
+
+    /// Gives room to a write that found none. False if there is nothing to give.
+    pub fn give(&self, bytes: u64) -> bool {
+        let mut held = lock(&self.held);
+        let rest = held.size.saturating_sub(bytes.next_multiple_of(STEP));
+        if held.size == 0 || held.file.set_len(rest).is_err() {
+            return false;
+        }
+        held.size = rest;
+        true
+    }
+}
+
+impl Held {
+    fn grow(&mut self) -> io::Result<()> {
+        let wanted = (self.base + self.total).next_multiple_of(STEP);
+        if wanted > self.size {
+            allocate(&self.file, self.size, wanted - self.size)?;
+            self.size = wanted;
+        }
+        Ok(())
+    }
+}
+
+fn allocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), offset, length) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, offset, length),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// For file systems without `fallocate`.
+fn write_zeros(file: &File, offset: u64, length: u64) -> io::Result<()> {
+    let zeros = vec![0; STEP as usize];
+    (offset..offset + length).step_by(STEP as usize).try_for_each(|at| {
+        let part = (offset + length - at).min(STEP);
+        file.write_all_at(&zeros[..part as usize], at)
+    })
+}
