@@ -101,6 +101,10 @@ impl Default for Sizes {
     }
 }
 
+/// Commits that may wait, and values of up to several MiB that may.
+const JOBS: usize = 1024;
+const LARGE_JOBS: usize = 32;
+
 const SAVE_EVERY: Duration = Duration::from_secs(3);
 
 impl Store {
@@ -125,14 +129,14 @@ impl Store {
         letters.retain(&state.letters.keys().copied().collect())?;
         let room = Room::open(&work_dir.join("reserve"), sizes.reserve)?;
         promise_again(&room, &work)?;
-        let letters = Arc::new(Committer::spawn("hms-letters", letters)?);
+        let letters = Arc::new(Committer::spawn("hms-letters", LARGE_JOBS, letters)?);
         let (state, cache) = (RwLock::new(state), Mutex::new(cache));
         let core = Arc::new(Core { state, fences: Fences::default(), health, room, clock, cache });
         let writer = Writer::new(core.clone(), journal, letters.clone(), observer);
         Ok(Arc::new(Self {
             audit,
-            ledger: Committer::spawn("hms-ledger", writer)?,
-            work: Committer::spawn("hms-work", work)?,
+            ledger: Committer::spawn("hms-ledger", JOBS, writer)?,
+            work: Committer::spawn("hms-work", LARGE_JOBS, work)?,
             letters,
             saver: Mutex::new(Some(Saver::spawn(core.clone())?)),
             core,

@@ -52,19 +52,20 @@ impl Room {
     /// Makes sure of room for the records of `events` that the target begins, in place of what it had begun.
     pub fn promise(&self, target: u64, events: u64) -> Result<(), Failure> {
         let mut held = lock(&self.held);
-        let bytes = events * PER_EVENT;
-        let before = held.promised.insert(target, bytes).unwrap_or(0);
-        held.total = held.total - before + bytes;
-        held.grow().map_err(|error| {
-            let what = "make room for the records of a delivery in";
-            at(&self.path, what, &error)
-        })
+        let before = held.set(target, events * PER_EVENT);
+        if let Err(error) = held.grow() {
+            // What can't be begun must not be in the way of smaller deliveries.
+            held.set(target, before);
+            return Err(at(&self.path, "make room for the records of a delivery in", &error));
+        }
+        Ok(())
     }
 
+    /// The target is gone.
     pub fn forget(&self, target: u64) {
         let mut held = lock(&self.held);
-        let bytes = held.promised.remove(&target).unwrap_or(0);
-        held.total -= bytes;
+        held.set(target, 0);
+        held.promised.remove(&target);
     }
 
     /// Gives room to a write that found none. False if there is nothing to give.
@@ -80,6 +81,13 @@ impl Room {
 }
 
 impl Held {
+    /// Changes what is promised to the target; returns what was.
+    fn set(&mut self, target: u64, bytes: u64) -> u64 {
+        let before = self.promised.insert(target, bytes).unwrap_or(0);
+        self.total = self.total - before + bytes;
+        before
+    }
+
     fn grow(&mut self) -> io::Result<()> {
         let wanted = (self.base + self.total).next_multiple_of(STEP);
         if wanted > self.size {
