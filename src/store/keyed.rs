@@ -85,10 +85,15 @@ impl Keyed {
         self.places.keys().copied()
     }
 
-    /// Removes the values that nobody refers to any more.
-    pub fn retain(&mut self, lives: &BTreeSet<u64>) -> Result<(), Failure> {
+    /// Removes the values that nobody refers to any more. On a full disk they stay: they are in nobody's way.
+    pub fn retain(&mut self, lives: &BTreeSet<u64>) {
         let orphans: Vec<u64> = self.keys().filter(|key| !lives.contains(key)).collect();
-        if orphans.is_empty() { Ok(()) } else { self.commit(vec![Job::Remove(orphans)]).remove(0).map(drop) }
+        if orphans.is_empty() {
+            return;
+        }
+        for failure in self.commit(vec![Job::Remove(orphans)]).into_iter().filter_map(Result::err) {
+            tracing::warn!("values that nobody needs are still stored: {failure}");
+        }
     }
 
     pub fn get(&self, key: u64) -> Result<Option<Vec<u8>>, Failure> {

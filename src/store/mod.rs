@@ -52,7 +52,7 @@ use state::State;
 use writer::Writer;
 
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
-pub use state::{DeadLetter, Recipe, RecipeTarget, Ticket, TicketState};
+pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
 
 /// Is told what was really written for a target, after the sync, on the ledger's thread: it must be quick.
 pub type Observer = Arc<dyn Fn(&TargetKey, &[Entry]) + Send + Sync>;
@@ -125,10 +125,9 @@ impl Store {
         let mut work = Keyed::open(&work_dir.join("begun.log"), sizes.garbage, health.clone())?;
         let mut letters = Keyed::open(&work_dir.join("dead-letters.log"), sizes.garbage, health.clone())?;
         let targets = state.targets.values().map(|target| target.id).collect();
-        work.retain(&targets)?;
-        letters.retain(&state.letters.keys().copied().collect())?;
-        let room = Room::open(&work_dir.join("reserve"), sizes.reserve)?;
-        promise_again(&room, &work)?;
+        work.retain(&targets);
+        letters.retain(&state.letters.keys().copied().collect());
+        let room = Room::open(&work_dir.join("reserve"), sizes.reserve, begun_events(&work)?)?;
         let letters = Arc::new(Committer::spawn("hms-letters", LARGE_JOBS, letters)?);
         let (state, cache) = (RwLock::new(state), Mutex::new(cache));
         let core = Arc::new(Core { state, fences: Fences::default(), health, room, clock, cache });
@@ -260,15 +259,13 @@ fn roll_forward(state: &mut State, audit: &Reader) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Holds room for the records of what was begun before the restart. Without room the node still starts:
-/// what is begun may end, and nothing new begins.
-fn promise_again(room: &Room, work: &Keyed) -> Result<(), Failure> {
+/// How many events each target has begun.
+fn begun_events(work: &Keyed) -> Result<Vec<(u64, u64)>, Failure> {
+    let mut events = Vec::new();
     for id in work.keys() {
-        if let Some(value) = work.get(id)?
-            && let Err(failure) = room.promise(id, work::events(&work::decode_work(value)?))
-        {
-            tracing::warn!("{failure}");
+        if let Some(value) = work.get(id)? {
+            events.push((id, work::events(&work::decode_work(value)?)));
         }
     }
-    Ok(())
+    Ok(events)
 }

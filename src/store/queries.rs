@@ -11,7 +11,7 @@ use hms_actors::settled::Settled;
 use hms_actors::work::Work;
 
 use super::record::RecipeChange;
-use super::state::{DeadLetter, Recipe, Ticket, TicketState};
+use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
 use super::{Store, canonical, keyed, work, writer};
 
 impl Store {
@@ -41,11 +41,11 @@ impl Store {
     }
 
     /// All recipes that are not deleted, by id.
-    pub fn recipes(&self) -> Vec<Recipe> {
+    pub fn recipes(&self) -> Vec<StoredRecipe> {
         self.core.state().recipes.values().filter(|recipe| !recipe.deleted).cloned().collect()
     }
 
-    pub fn recipe(&self, id: &RecipeId) -> Option<Recipe> {
+    pub fn recipe(&self, id: &RecipeId) -> Option<StoredRecipe> {
         self.core.state().recipes.get(id).filter(|recipe| !recipe.deleted).cloned()
     }
 

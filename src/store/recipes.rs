@@ -8,7 +8,7 @@ use hms_actors::id::{RecipeId, TargetKey, TargetName, Timestamp};
 use hms_actors::settled::Settled;
 
 use super::record::{Applied, AppliedTarget, Change, RecipeChange};
-use super::state::{Recipe, RecipeTarget, Row, State, Target};
+use super::state::{Row, State, StoredRecipe, StoredTarget, Target};
 
 impl State {
     /// Why the change can't be made, as things stand.
@@ -69,13 +69,13 @@ impl State {
         let mut targets = BTreeMap::new();
         for new in &applied.targets {
             let start = self.place_target(id, new, applied, &old);
-            targets.insert(new.target.clone(), RecipeTarget { revision: new.revision, start });
+            targets.insert(new.target.clone(), StoredTarget { revision: new.revision, start });
         }
         for gone in old.keys().filter(|name| !targets.contains_key(*name)) {
             self.remove_target(&key(id, gone), at);
         }
         let (revision, feed) = (applied.revision, applied.feed.clone());
-        let recipe = Recipe { id: id.clone(), revision, feed, paused, deleted: false, targets, texts };
+        let recipe = StoredRecipe { id: id.clone(), revision, feed, paused, deleted: false, targets, texts };
         self.recipes.insert(id.clone(), recipe);
     }
 
@@ -85,7 +85,7 @@ impl State {
         id: &RecipeId,
         new: &AppliedTarget,
         applied: &Applied,
-        old: &BTreeMap<TargetName, RecipeTarget>,
+        old: &BTreeMap<TargetName, StoredTarget>,
     ) -> u64 {
         if let Some(known) = old.get(&new.target) {
             return known.start;

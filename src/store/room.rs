@@ -40,12 +40,21 @@ struct Held {
 }
 
 impl Room {
-    pub fn open(path: &Path, base: u64) -> Result<Self, Failure> {
+    /// Takes over the reserve of the last run, for the `(target, events)` that were begun then. Without room the
+    /// node still starts: what is begun may end, and nothing new begins.
+    pub fn open(path: &Path, base: u64, begun: Vec<(u64, u64)>) -> Result<Self, Failure> {
         let open = || {
-            let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-            Ok(Held { file, size: 0, base, promised: HashMap::new(), total: 0 })
+            let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+            let size = file.metadata()?.len();
+            Ok(Held { file, size, base, promised: HashMap::new(), total: 0 })
         };
-        let held = open().map_err(|e| at(path, "open", &e))?;
+        let mut held = open().map_err(|e| at(path, "open", &e))?;
+        for (target, events) in begun {
+            held.set(target, events * PER_EVENT);
+        }
+        if let Err(error) = held.shrink().and_then(|()| held.grow()) {
+            tracing::warn!("{}", at(path, "hold room for records in", &error));
+        }
         Ok(Self { path: path.to_owned(), held: Mutex::new(held) })
     }
 
@@ -89,12 +98,26 @@ impl Held {
     }
 
     fn grow(&mut self) -> io::Result<()> {
-        let wanted = (self.base + self.total).next_multiple_of(STEP);
+        let wanted = self.wanted();
         if wanted > self.size {
             allocate(&self.file, self.size, wanted - self.size)?;
             self.size = wanted;
         }
         Ok(())
+    }
+
+    /// Only at start: what is promised changes with every delivery.
+    fn shrink(&mut self) -> io::Result<()> {
+        let wanted = self.wanted();
+        if wanted < self.size {
+            self.file.set_len(wanted)?;
+            self.size = wanted;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> u64 {
+        (self.base + self.total).next_multiple_of(STEP)
     }
 }
 

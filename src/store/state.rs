@@ -16,7 +16,7 @@ use super::record::{Body, Delivery, Record};
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub counters: Counters,
-    pub recipes: BTreeMap<RecipeId, Recipe>,
+    pub recipes: BTreeMap<RecipeId, StoredRecipe>,
     pub targets: BTreeMap<TargetKey, Target>,
     pub tickets: BTreeMap<u64, Ticket>,
     pub letters: BTreeMap<u64, DeadLetter>,
@@ -57,27 +57,27 @@ pub(super) enum Row {
 
 /// A recipe as it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct StoredRecipe {
     pub id: RecipeId,
     pub revision: Revision,
     pub feed: FeedName,
     pub paused: bool,
     /// Kept for its revision: the next apply counts on.
     pub deleted: bool,
-    pub targets: BTreeMap<TargetName, RecipeTarget>,
+    pub targets: BTreeMap<TargetName, StoredTarget>,
     /// All revisions: begun work refers to the one that shaped it.
     pub texts: BTreeMap<Revision, Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecipeTarget {
+pub struct StoredTarget {
     /// The revision in which its settings last changed.
     pub revision: Revision,
     /// Where it started.
     pub start: Offset,
 }
 
-impl Recipe {
+impl StoredRecipe {
     /// The YAML of the current revision.
     pub fn text(&self) -> &str {
         self.texts.get(&self.revision).map_or("", |text| text)

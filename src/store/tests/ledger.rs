@@ -28,7 +28,7 @@ async fn a_delivery_leaves_the_record_that_the_contract_shows() {
         concat!(
             r#"{{"attempt":1,"event_id":"e0","feed":"grants","kind":"delivered","offset":0,"payload_sha256":"{}","#,
             r#""receipt":{{"file_offset":0,"length":10,"path":"/inbox/a.csv"}},"recipe":"r.sync","seq":1,"#,
-            r#""target":"gis","time":"2026-11-03T10:00:00.003Z"}}"#
+            r#""target":"gis","time":"2026-11-03T10:00:00.000Z"}}"#
         ),
         "01".repeat(32)
     );
@@ -127,6 +127,33 @@ async fn what_was_in_the_queue_of_an_older_incarnation_is_in_what_the_new_one_st
 }
 
 #[tokio::test]
+async fn many_arbiters_commit_at_once_and_no_number_is_missing() {
+    let dir = tempdir().unwrap();
+    let names = ["a", "b", "c", "d"];
+    let store = with_targets(dir.path(), &names).await;
+    let run = |name: &'static str| {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let epoch = Ledger::open(&*store, &key(name)).await.unwrap().epoch;
+                for first in (0..200).step_by(4) {
+                    let key = key(name);
+                    let commits = (first..first + 4).map(|offset| store.commit(&key, epoch, vec![delivered(offset)]));
+                    for done in futures_util::future::join_all(commits).await {
+                        done.unwrap();
+                    }
+                }
+            });
+        })
+    };
+    names.map(run).into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(names.iter().all(|name| store.settled(&key(name)).unwrap().below() == 200));
+    let seqs: Vec<u64> = audit(&store).iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (0..801).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn an_incident_has_one_ticket_that_is_kept_up_to_date() {
     let dir = tempdir().unwrap();
     let store = with_targets(dir.path(), &["gis"]).await;
@@ -210,6 +237,7 @@ async fn a_removed_target_takes_its_work_and_leaves_its_dead_letters() {
     assert_eq!(store.ticket(1).unwrap().state, TicketState::Resolved);
     // The same name later is another target.
     store.recipe_changed(applied(3, &["gis", "cobol"])).await.unwrap();
+    assert!(store.commit(&key("cobol"), opened.epoch, vec![delivered(7)]).await.is_err());
     let again = Ledger::open(&*store, &key("cobol")).await.unwrap();
     assert_eq!((again.settled.below(), again.doubt, again.work), (0, None, None));
     assert!(again.epoch > opened.epoch);
@@ -239,6 +267,26 @@ async fn a_change_of_a_recipe_that_does_not_fit_is_refused_in_words() {
     }
     store.recipe_changed(other_feed).await.unwrap();
     assert!(!store.recipe(&recipe_id("r.sync")).unwrap().paused);
+}
+
+#[tokio::test]
+async fn what_comes_after_a_change_of_the_recipe_is_judged_by_the_changed_recipe() {
+    let dir = tempdir().unwrap();
+    let store = with_targets(dir.path(), &["cobol", "gis"]).await;
+    for round in 0..30 {
+        let revision = 2 * round + 2;
+        let epoch = Ledger::open(&*store, &key("cobol")).await.unwrap().epoch;
+        let (cobol, size) = (key("cobol"), store.audit_size());
+        let (removed, again, committed) = tokio::join!(
+            store.recipe_changed(applied(revision, &["gis"])),
+            store.recipe_changed(applied(revision, &["gis"])),
+            store.commit(&cobol, epoch, vec![failed(0)])
+        );
+        removed.unwrap();
+        assert!(again.is_err() && committed.is_err());
+        assert_eq!(store.audit_size(), size + 1);
+        store.recipe_changed(applied(revision + 1, &["cobol", "gis"])).await.unwrap();
+    }
 }
 
 #[tokio::test]
