@@ -1,4 +1,8 @@
 //! demo
+
+mod sftp_fs;
+mod ssh_partner;
+
 use clap::Args;
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
