@@ -78,9 +78,10 @@ impl SshPartner {
 
     /// Listens again, at the address that it had.
     pub fn up(&mut self) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(self.address))?;
+        let listener = std::net::TcpListener::bind(self.address)?;
+        listener.set_nonblocking(true)?;
         self.address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (config, access) = (self.config.clone(), self.access.clone());
         let thread = std::thread::Builder::new().name("ssh-partner".to_owned()).spawn(move || {
@@ -123,7 +124,8 @@ fn config(host_key: PrivateKey) -> Config {
     }
 }
 
-async fn serve(listener: TcpListener, config: Arc<Config>, access: Access) {
+async fn serve(listener: std::net::TcpListener, config: Arc<Config>, access: Access) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((stream, _)) = listener.accept().await {
         let visitor = Visitor { access: access.clone(), channel: None };
         let session = run_stream(config.clone(), stream, visitor);
