@@ -11,6 +11,8 @@ mod hitl;
 mod lines;
 mod publish;
 mod render;
+#[cfg(test)]
+mod scripted;
 mod serve;
 mod sync;
 
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use client::Client;
 pub(crate) use error::Error;
 
 /// The life of the process: parse, do, say how it ended.

@@ -213,6 +213,7 @@ impl Sender {
         let body = bytes::Bytes::from(body);
         let deadline = Instant::now() + self.patience;
         let mut pause = FIRST_PAUSE;
+        let mut quiet = true;
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
             let tried = self.client.call(Call::post(&self.path).body(content_type, body.clone()).within(left)).await;
@@ -225,13 +226,70 @@ impl Sender {
             if Instant::now() + wait >= deadline {
                 return tried?.accepted();
             }
+            if std::mem::take(&mut quiet) {
+                self.say_that_it_takes_longer(&tried);
+            }
             sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Somebody who waits wants to know for what.
+    fn say_that_it_takes_longer(&self, tried: &Result<Answer, Error>) {
+        let why = tried.as_ref().map_or_else(ToString::to_string, Answer::reason);
+        eprintln!("hms: {why}; trying again for up to {} s", self.patience.as_secs());
     }
 }
 
 /// Overload passes by itself. A full disk does not: an operator has to see it.
 fn may_pass(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 429 | 503)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::scripted;
+
+    const ACCEPTED: &str = r#"{"accepted":1,"duplicates":0,"events":[{"id":"a","offset":7}]}"#;
+
+    fn sender(client: Client) -> Sender {
+        Sender { client, path: "/v1/feeds/grants/events".to_owned(), patience: Duration::from_secs(20) }
+    }
+
+    #[tokio::test]
+    async fn an_event_keeps_its_id_over_a_lost_answer_and_an_overload() {
+        let (client, requests) = scripted::node(vec![None, Some((503, "")), Some((202, ACCEPTED))]);
+        one(&sender(client), "grants", r#"{"n":1.10}"#, Attributes::default(), false).await.expect("is accepted");
+        let requests: Vec<_> = requests.iter().collect();
+        assert_eq!(requests.len(), 3);
+        assert!(requests.iter().all(|request| *request == requests[0]), "{requests:#?}");
+        assert!(requests[0].contains(r#""data":{"n":1.10}"#), "{}", requests[0]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_at_once() {
+        let (client, requests) = scripted::node(vec![Some((507, r#"{"detail":"the disk is full"}"#))]);
+        let error = one(&sender(client), "grants", "{}", Attributes::default(), false).await.expect_err("is refused");
+        assert!(matches!(&error, Error::Refused(why) if why == "the disk is full"), "{error:?}");
+        assert_eq!(requests.iter().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_not_there_is_told_when_patience_ends() {
+        let (client, _) = scripted::node(vec![]);
+        let sender = Sender { patience: Duration::from_millis(300), ..sender(client) };
+        let error = one(&sender, "grants", "{}", Attributes::default(), false).await.expect_err("nobody listens");
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_file_with_a_mistake_is_not_sent_at_all() {
+        let (client, requests) = scripted::node(vec![Some((202, ACCEPTED))]);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), format!("{}{{\"n\":}}\n", "{}\n".repeat(600))).expect("writes");
+        let error = many(&sender(client), "grants", file.path(), false).await.expect_err("line 601 is bad");
+        assert!(error.to_string().contains(":601:6: not JSON"), "{error}");
+        assert!(requests.try_recv().is_err());
+    }
 }

@@ -83,7 +83,11 @@ async fn live(config: NodeConfig, options: Options) -> Result<(), Error> {
             info!("the node has stopped");
             Ok(())
         }
-        () = signals.stop() => Err(Error::Failed("stopped at once by a second signal".to_owned())),
+        () = signals.stop() => {
+            warn!("a second signal: the node ends at once");
+            // Not by returning, which would wait for what is blocked.
+            std::process::exit(1)
+        }
     }
 }
 

@@ -228,7 +228,11 @@ async fn switch(client: &Client, id: &RecipeId, action: &str, done: &str, json: 
 }
 
 async fn delete(client: &Client, id: &RecipeId, abandon: bool, json: bool) -> Result<(), Error> {
-    let body = client.accepted(Call::new(Method::DELETE, format!("/v1/recipes/{id}?abandon={abandon}"))).await?;
+    let answer = client.call(Call::new(Method::DELETE, format!("/v1/recipes/{id}?abandon={abandon}"))).await?;
+    if answer.status == StatusCode::CONFLICT && !abandon {
+        return Err(Error::Refused(format!("{} (--abandon makes dead letters of what waits)", answer.reason())));
+    }
+    let body = answer.accepted()?;
     if json { render::json(&body) } else { render::line(&format!("{id} deleted")) }
 }
 
@@ -281,6 +285,7 @@ fn outcome(run: &TargetRun, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::scripted;
 
     fn applied(next_run_in_seconds: Option<f64>) -> Applied {
         Applied { diff: String::new(), next_run_in_seconds, paused: false }
@@ -309,5 +314,17 @@ mod tests {
     fn a_file_that_is_not_there_is_named() {
         let error = read_all(&[PathBuf::from("/no/such/recipe.yaml")]).expect_err("is not there");
         assert!(error.to_string().contains("/no/such/recipe.yaml"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_run_in_which_a_target_failed_is_a_failure() {
+        let good = r#"{"targets":[{"target":"a","delivered":2,"failed":0,"backlog":0,"last_error":null}]}"#;
+        let bad = r#"{"targets":[{"target":"a","delivered":0,"failed":1,"backlog":2,"last_error":"refused"}]}"#;
+        let (client, requests) = scripted::node(vec![Some((200, good)), Some((200, bad))]);
+        let id = RecipeId::parse("a.sync").expect("is a name");
+        run(&client, &id, false, false).await.expect("all is delivered");
+        let error = run(&client, &id, false, false).await.expect_err("one target failed");
+        assert!(matches!(error, Error::Failed(_)), "{error:?}");
+        assert_eq!(requests.recv().expect("a request"), "POST /v1/recipes/a.sync/run?wait=true HTTP/1.1\n");
     }
 }
