@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::{Error, render};
 use crate::app::{self, TargetPreview};
-use crate::recipe::{self, model::Recipe};
+use crate::recipe::model::Recipe;
+use crate::recipe::{self, Diagnostics};
 
 /// A recipe has at most 1 MiB; one byte more is enough to know that a file is too long.
 const RECIPE_BYTES: u64 = (1 << 20) + 1;
@@ -29,7 +30,16 @@ pub(crate) struct Check {
 
 impl Check {
     pub fn run(self, json: bool) -> Result<(), Error> {
-        let recipe = read_recipe(&self.file)?;
+        let recipe = match parse(&self.file)? {
+            Ok(recipe) => recipe,
+            Err(findings) => {
+                if json {
+                    let findings = serde_json::to_vec(&findings).map_err(|error| Error::Failed(error.to_string()))?;
+                    render::json(&findings)?;
+                }
+                return Err(invalid(&findings));
+            }
+        };
         let Some(event) = self.event()? else {
             return good(&self.file, &recipe, json);
         };
@@ -51,12 +61,19 @@ impl Check {
 
 /// The recipe in a file; its findings are an `Invalid`, ready to print.
 pub(crate) fn read_recipe(file: &Path) -> Result<Recipe, Error> {
+    parse(file)?.map_err(|findings| invalid(&findings))
+}
+
+fn parse(file: &Path) -> Result<Result<Recipe, Diagnostics>, Error> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|input| input.take(RECIPE_BYTES).read_to_end(&mut bytes))
         .map_err(|error| unreadable(file, &error))?;
-    let name = file.display().to_string();
-    recipe::parse_bytes(&name, &bytes).map_err(|findings| Error::Invalid(findings.to_string().trim_end().to_owned()))
+    Ok(recipe::parse_bytes(&file.display().to_string(), &bytes))
+}
+
+fn invalid(findings: &Diagnostics) -> Error {
+    Error::Invalid(findings.to_string().trim_end().to_owned())
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Error {

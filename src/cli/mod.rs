@@ -20,7 +20,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use client::Client;
 pub(crate) use error::Error;
 
 /// The life of the process: parse, do, say how it ended.

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use url::Url;
 
-use super::Client;
+use super::client::Client;
 
 /// A client of a node that gives these answers, one a request, and what it was asked. `None` breaks off without an answer.
 pub(crate) fn node(answers: Vec<Option<(u16, &'static str)>>) -> (Client, Receiver<String>) {

@@ -185,7 +185,7 @@ async fn look_around(stage: &Stage, node: &Node) {
     say(&format!("export HMS_NODE=http://{}", node.address()));
     say(&format!("hms sync show {RECIPE}"));
     say("curl $HMS_NODE/metrics");
-    say(&format!("sftp -i {folder}/secrets/FINANCE_SSH_KEY -P {} sync@127.0.0.1", stage.cobol.address().port()));
+    say(&format!("sftp -i {folder}/secrets/COBOL_FINANCE_SSH_KEY -P {} sync@127.0.0.1", stage.cobol.address().port()));
     say(&format!("ls {folder}"));
     // An error means that no signal will come: then there is nothing to wait for.
     let _ = tokio::signal::ctrl_c().await;

@@ -126,16 +126,11 @@ fn log(folder: &Path) -> PathBuf {
     folder.join("node.log")
 }
 
-/// This executable in `folder`, with nothing of the user's own settings.
+/// This executable in `folder`, with nothing of the user's own settings and secrets.
 fn hms(folder: &Path) -> Command {
     let executable = std::env::current_exe().unwrap_or_else(|_| "hms".into());
     let mut command = Command::new(executable);
-    command.current_dir(folder);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("HMS_") {
-            command.env_remove(name);
-        }
-    }
+    command.current_dir(folder).env_clear();
     command
 }
 

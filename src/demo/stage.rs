@@ -1,7 +1,7 @@
 //! What the demo plays on: a temporary folder with keys, secrets and the node's configuration, and the two partners.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -34,12 +34,12 @@ impl Stage {
         let ssh_key = new_key();
         let gis = HttpPartner::start(GIS, &api_key)?;
         let cobol = SshPartner::start(&path.join("cobol"), "sync", ssh_key.public_key())?;
-        write_private(&path.join("secrets/GIS_KEY"), &api_key)?;
-        write_private(&path.join("secrets/FINANCE_SSH_KEY"), &key_file(&ssh_key)?)?;
+        write_private(&path.join("secrets/VDOT_GIS_KEY"), &api_key)?;
+        write_private(&path.join("secrets/COBOL_FINANCE_SSH_KEY"), &key_file(&ssh_key)?)?;
         fs::write(path.join("ca.pem"), gis.authority())?;
         fs::write(path.join("known_hosts"), cobol.known_hosts(COBOL))?;
         fs::write(path.join(RECIPE_FILE), RECIPE)?;
-        fs::write(path.join("hms.yaml"), settings(path, &gis, &cobol))?;
+        fs::write(path.join("hms.yaml"), settings(&gis, &cobol))?;
         Ok(Self { folder, gis, cobol })
     }
 
@@ -57,7 +57,7 @@ impl Stage {
     }
 
     /// Its files, oldest first: there are two if midnight passes meanwhile.
-    pub fn files(&self) -> Result<Vec<std::path::PathBuf>, Trouble> {
+    pub fn files(&self) -> Result<Vec<PathBuf>, Trouble> {
         let entries = fs::read_dir(self.folder().join("cobol/inbox"))?;
         let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
         files.sort();
@@ -66,14 +66,13 @@ impl Stage {
 }
 
 /// `connect_to` leads the recipe's real names to this machine; certificates and host keys are checked for those names.
-fn settings(folder: &Path, gis: &HttpPartner, cobol: &SshPartner) -> String {
-    let folder = folder.display();
+fn settings(gis: &HttpPartner, cobol: &SshPartner) -> String {
     format!(
-        "data_dir: {folder}/data\n\
+        "data_dir: ./data\n\
          connect_to:\n  {GIS}:443: {}\n  {COBOL}:22: {}\n\
-         tls_ca_file: {folder}/ca.pem\n\
-         known_hosts: {folder}/known_hosts\n\
-         secrets_dir: {folder}/secrets\n",
+         tls_ca_file: ./ca.pem\n\
+         known_hosts: ./known_hosts\n\
+         secrets_dir: ./secrets\n",
         gis.address(),
         cobol.address()
     )
