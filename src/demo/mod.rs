@@ -145,8 +145,8 @@ async fn crash(stage: &Stage, node: Node, checks: &mut Checks) -> Result<Node, T
     say(&format!("$ kill -9 {}", node.pid()));
     let address = node.address();
     node.kill().await?;
-    let seen = stage.gis.seen().applied.len() - 4;
-    say(&format!("At that moment GIS had {seen} of {MANY}, COBOL {}.", stage.rows()?.len() - 4));
+    let seen = stage.gis.seen().applied.len().saturating_sub(4);
+    say(&format!("At that moment GIS had {seen} of {MANY}, COBOL {}.", stage.rows()?.len().saturating_sub(4)));
 
     let node = Node::start(stage.folder(), address).await?;
     say(&format!("A new node is there, process {}, with the same data.", node.pid()));
@@ -182,11 +182,16 @@ async fn proof(stage: &Stage, node: &Node, checks: &mut Checks) -> Result<(), Tr
 async fn look_around(stage: &Stage, node: &Node) {
     chapter("Look around; Ctrl-C ends it");
     let folder = stage.folder().display();
+    let hms = std::env::args().next().unwrap_or_else(|| "hms".to_owned());
     say(&format!("export HMS_NODE=http://{}", node.address()));
-    say(&format!("hms sync show {RECIPE}"));
+    say(&format!("{hms} sync show {RECIPE}"));
     say("curl $HMS_NODE/metrics");
-    say(&format!("sftp -i {folder}/secrets/COBOL_FINANCE_SSH_KEY -P {} sync@127.0.0.1", stage.cobol.address().port()));
-    say(&format!("ls {folder}"));
+    say(&format!(
+        "sftp -i {folder}/secrets/COBOL_FINANCE_SSH_KEY -o UserKnownHostsFile={folder}/known_hosts \\\n     \
+         -o HostKeyAlias={COBOL} -P {} sync@127.0.0.1",
+        stage.cobol.address().port()
+    ));
+    say(&format!("less {folder}/node.log"));
     // An error means that no signal will come: then there is nothing to wait for.
     let _ = tokio::signal::ctrl_c().await;
 }

@@ -1,7 +1,7 @@
 //! The node of the demo: this same executable as a child, so that it can be killed like any process, and the
 //! commands that a user would type at it. Nothing here looks into the node.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -142,14 +142,6 @@ fn listening(log: &[u8], before: u64) -> Option<SocketAddr> {
         (line.get("message")? == "the node listens").then_some(())?;
         line.get("address")?.as_str()?.parse().ok()
     })
-}
-
-/// Writes a file that only this user may read.
-pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file: File = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What the demo plays on: a temporary folder with keys, secrets and the node's configuration, and the two partners.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use super::Trouble;
 use super::http_partner::HttpPartner;
-use super::node::write_private;
 use super::ssh_partner::{SshPartner, key_file, new_key};
 
 pub(crate) const GIS: &str = "gis.vdot.gov";
@@ -76,4 +77,10 @@ fn settings(gis: &HttpPartner, cobol: &SshPartner) -> String {
         gis.address(),
         cobol.address()
     )
+}
+
+/// Writes a file that only this user may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
