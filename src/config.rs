@@ -1,7 +1,7 @@
 //! The node's configuration, `hms.yaml`, checked and with every default filled in.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the node was told. Built by `load` from `hms.yaml`, the command line and the environment.
@@ -41,4 +41,28 @@ impl ConnectTo {
     pub fn resolve<'a>(&'a self, host: &'a str, port: u16) -> (&'a str, u16) {
         self.0.get(&(host.to_ascii_lowercase(), port)).map_or((host, port), |(host, port)| (host.as_str(), *port))
     }
+}
+
+/// What the command line says, which wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub data_dir: Option<PathBuf>,
+    pub listen: Option<std::net::SocketAddr>,
+}
+
+/// Placeholder of the loader.
+pub fn load(_file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, String> {
+    Ok(NodeConfig {
+        data_dir: overrides.data_dir.unwrap_or_else(|| "./hms-data".into()),
+        listen: overrides.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8700).into()),
+        timezone: chrono_tz::UTC,
+        connect_to: ConnectTo::default(),
+        tls_ca_file: None,
+        known_hosts: None,
+        secrets_dir: None,
+        secret_hosts: BTreeMap::new(),
+        retention: Duration::from_secs(7 * 86_400),
+        dedupe_window: Duration::from_secs(7 * 86_400),
+        limits: Limits { body: 8 << 20, disk: 16 << 30, feed_disk: 4 << 30 },
+    })
 }
