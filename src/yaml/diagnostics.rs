@@ -70,6 +70,12 @@ impl Diagnostic {
     pub fn help(&mut self, help: impl Into<String>) {
         self.help = Some(help.into());
     }
+
+    /// Leaves out the source line: it may hold a secret.
+    pub fn hide_source(&mut self) -> &mut Self {
+        self.excerpt = None;
+        self
+    }
 }
 
 /// Collects the errors of one text.

@@ -37,7 +37,7 @@ pub struct Located<T> {
 /// A key's value in a document: absent if the key is, or if it was wrong (which is reported).
 pub type Field<T> = Option<Located<T>>;
 
-/// The keys of a mapping as they were written, and where it stands.
+/// The keys of a mapping, each under the name that it was read as, and where the mapping stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     pub at: At,
@@ -48,6 +48,10 @@ impl Keys {
     /// Where a key stands, if it was written.
     pub fn find(&self, name: &str) -> Option<At> {
         self.written.iter().find(|key| key.name == name).map(|key| key.at)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 }
 
@@ -69,27 +73,31 @@ impl<'a> Reader<'a> {
         };
         let mut entries = Entries { at: node.at, found: Vec::new() };
         let mut seen = HashMap::new();
-        for (key, value) in map.iter().take_while(|_| !self.errors.is_full()) {
+        for (key, value) in map {
+            if self.errors.is_full() {
+                break;
+            }
             if let Some(first) = seen.insert(key.name.as_str(), key.at) {
                 self.duplicate(key, first);
             } else if self.unavailable.contains(&key.name.as_str()) && known.contains(&key.name.as_str()) {
                 let message = format!("`{}` is part of the grammar but not available in this version", key.name);
                 self.errors.error(key.at, message).help("remove the key");
             } else if known.contains(&key.name.as_str()) {
-                entries.found.push((key.name.clone(), key, value));
+                entries.found.push((key.clone(), value));
             } else {
                 let meant = self.unknown_key(key, name, known);
                 let free = |name: &&str| !map.iter().any(|(other, _)| other.name == **name);
                 // The value of a misspelled key is checked as what was probably meant.
-                let name = meant.filter(free).unwrap_or(&key.name);
-                entries.found.push((name.to_owned(), key, value));
+                if let Some(meant) = meant.filter(free) {
+                    entries.found.push((Key { name: meant.to_owned(), at: key.at }, value));
+                }
             }
         }
         Some(entries)
     }
 
     pub fn duplicate(&mut self, key: &Key, first: At) {
-        let help = format!("it is given first in line {}", first.line);
+        let help = format!("it stands already in line {}", first.line);
         self.errors.error(key.at, format!("duplicate key {}", quoted(&key.name))).help(help);
     }
 
@@ -98,7 +106,7 @@ impl<'a> Reader<'a> {
         let message = format!("unknown key {} in {name}", quoted(&key.name));
         self.errors.error(key.at, message).help(match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("expected {}", one_of(known.iter().copied())),
+            None => format!("expected {}", one_of(known.iter().copied().filter(|key| !self.unavailable.contains(key)))),
         });
         meant
     }
@@ -108,14 +116,14 @@ impl<'a> Reader<'a> {
 #[derive(Debug)]
 pub struct Entries<'n> {
     at: At,
-    found: Vec<(String, &'n Key, &'n Node)>,
+    found: Vec<(Key, &'n Node)>,
 }
 
 impl Entries<'_> {
     /// Reads the value of a key.
     pub fn read<T: Grammar>(&self, name: &str, required: bool, reader: &mut Reader<'_>) -> Field<T> {
-        match self.found.iter().find(|(found, _, _)| found == name) {
-            Some((_, _, node)) => T::read(node, reader).map(|value| Located { value, at: node.at }),
+        match self.found.iter().find(|(key, _)| key.name == name) {
+            Some((_, node)) => T::read(node, reader).map(|value| Located { value, at: node.at }),
             None => {
                 if required {
                     reader.errors.error(self.at, format!("missing key `{name}`"));
@@ -126,7 +134,7 @@ impl Entries<'_> {
     }
 
     pub fn keys(self) -> Keys {
-        Keys { at: self.at, written: self.found.into_iter().map(|(_, key, _)| key.clone()).collect() }
+        Keys { at: self.at, written: self.found.into_iter().map(|(key, _)| key).collect() }
     }
 }
 

@@ -77,7 +77,7 @@ fn options() -> Options {
             max_nodes: MOST_NODES,
             max_events: 3 * MOST_NODES,
             max_depth: DEEPEST,
-            flow_nesting_limit: 2 * DEEPEST,
+            flow_nesting_limit: DEEPEST,
             max_documents: 2,
             max_recorded_anchor_events: MOST_NODES,
             max_recorded_anchor_bytes: LARGEST,
@@ -108,7 +108,10 @@ fn syntax_error(errors: &mut Collector<'_>, at: At, error: &serde_saphyr::Error)
         other => {
             let message = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
             // The position is said once, by the diagnostic.
-            format!("not valid YAML: {}", message.split(" at line ").next().unwrap_or_default())
+            match message.split(" at line ").next().unwrap_or_default() {
+                "recursion limit exceeded" => format!("nested deeper than {DEEPEST} levels"),
+                message => format!("not valid YAML: {message}"),
+            }
         }
     };
     errors.error(at, message);

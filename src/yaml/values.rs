@@ -16,6 +16,12 @@ pub trait FromText: Sized {
     const EXPECTED: &'static str;
     /// The value, or what to write instead if there is more to say than [`Self::EXPECTED`].
     fn from_text(text: &str) -> Result<Self, Option<String>>;
+    /// What to do about a number or a boolean where a text is expected.
+    const IF_BARE: &'static str = "put it in quotes if it is meant as a text";
+    /// What was found, for the message. `None` if it may be a secret: then it isn't shown at all.
+    fn show(text: &str) -> Option<String> {
+        Some(quoted(text))
+    }
     /// What an editor can check beyond "a text".
     fn pattern() -> Option<&'static str> {
         None
@@ -36,18 +42,24 @@ impl<T: FromText> Grammar for T {
             let message = format!("expected {}, found {}", T::EXPECTED, node.value.describe());
             let error = reader.errors.error(node.at, message);
             if quotable {
-                error.help("put it in quotes if it is meant as a text");
+                error.help(T::IF_BARE);
             }
             return None;
         };
-        T::from_text(text)
-            .map_err(|help| {
-                let error = reader.errors.error(node.at, format!("expected {}, found {}", T::EXPECTED, quoted(text)));
-                if let Some(help) = help {
-                    error.help(help);
-                }
-            })
-            .ok()
+        let help = match T::from_text(text) {
+            Ok(value) => return Some(value),
+            Err(help) => help,
+        };
+        let shown = T::show(text);
+        let found = shown.as_deref().unwrap_or("something else");
+        let error = reader.errors.error(node.at, format!("expected {}, found {found}", T::EXPECTED));
+        if shown.is_none() {
+            error.hide_source();
+        }
+        if let Some(help) = help {
+            error.help(help);
+        }
+        None
     }
 }
 
@@ -99,6 +111,9 @@ impl FromText for SecretName {
         }
         Ok(Self(text.to_owned()))
     }
+    fn show(text: &str) -> Option<String> {
+        text.starts_with("HMS_").then(|| quoted(text))
+    }
     fn pattern() -> Option<&'static str> {
         Some("^[A-Za-z_][A-Za-z0-9_]{0,127}$")
     }
@@ -106,6 +121,7 @@ impl FromText for SecretName {
 
 impl FromText for Duration {
     const EXPECTED: &'static str = "a duration such as 500ms, 60s, 5m, 1h30m or 7d";
+    const IF_BARE: &'static str = "a duration has a unit: ms, s, m, h or d";
     fn from_text(text: &str) -> Result<Self, Option<String>> {
         let duration = duration(text).ok_or(None)?;
         if duration.is_zero() { Err(Some("it must be longer than zero".to_owned())) } else { Ok(duration) }
