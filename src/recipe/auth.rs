@@ -1,9 +1,10 @@
 //! What `auth` means: which types an adapter has, and which keys each type takes. It holds names of secrets,
 //! never their values.
 
-use super::grammar::{AuthDoc, AuthKind, AuthTable, HeaderName};
+use super::grammar::{AuthDoc, AuthTable};
 use super::headers::is_reserved;
 use super::model::{Auth, SftpAuth};
+use super::values::{AuthKind, HeaderName};
 use crate::yaml::diagnostics::{At, Collector, one_of};
 use crate::yaml::grammar::{Field, Located};
 use crate::yaml::values::{SecretName, Text};

@@ -8,12 +8,13 @@ use hms_actors::id::RecipeId;
 use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
 
 use super::auth;
-use super::grammar::{AdapterKind, Idempotency, ONLY_FOR, RecipeDoc, SourceDoc, TargetDoc};
+use super::grammar::{ONLY_FOR, RecipeDoc, SourceDoc, TargetDoc};
 use super::headers;
 use super::model::{
     Adapter, Batch, BatchFormat, FileFormat, FileTarget, From, Method, Recipe, RestTarget, SftpTarget, Source, Target,
 };
 use super::template::Owner;
+use super::values::{AdapterKind, Idempotency};
 use crate::yaml::diagnostics::{Collector, nearest, one_of, quoted};
 use crate::yaml::grammar::{Field, Located};
 use crate::yaml::values::{Pairs, Text};

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::grammar::HeaderName;
 use super::model::Auth;
+use super::values::HeaderName;
 use crate::yaml::diagnostics::{Collector, quoted};
 use crate::yaml::grammar::Located;
 use crate::yaml::values::{FromText, Pairs, Text};

@@ -5,17 +5,22 @@
 
 mod auth;
 mod check;
+pub mod diff;
 pub mod grammar;
 mod headers;
+pub mod heart;
+pub mod meeting;
 pub mod model;
 pub mod schedule;
 pub mod template;
 mod url_template;
+pub mod values;
 
 use crate::yaml::diagnostics::Collector;
 pub use crate::yaml::diagnostics::{Diagnostic, Diagnostics};
 use crate::yaml::grammar::{Grammar, Reader};
 use crate::yaml::tree;
+pub use diff::{RecipeDiff, diff};
 use model::Recipe;
 
 /// Parses and checks a recipe. `file_name` is for the errors alone.
@@ -37,7 +42,7 @@ pub fn schema() -> serde_json::Value {
     let mut schema = grammar::RecipeDoc::schema();
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "hms-sync recipe".into();
-    schema["properties"]["targets"]["items"]["allOf"] = grammar::AdapterKind::rules();
+    schema["properties"]["targets"]["items"]["allOf"] = values::AdapterKind::rules();
     schema
 }
 

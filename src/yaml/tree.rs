@@ -122,7 +122,7 @@ fn position(location: Location) -> At {
     At {
         line: number(location.line()).max(1),
         column: number(location.column()).max(1),
-        length: number(location.span().len() as u64),
+        length: number(location.span().len()),
     }
 }
 
