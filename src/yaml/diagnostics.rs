@@ -84,14 +84,19 @@ pub struct Collector<'a> {
     file: &'a str,
     lines: Vec<&'a str>,
     found: Vec<Diagnostic>,
+    /// Takes what comes after the last error that is shown.
+    beyond: Option<Diagnostic>,
 }
 
 impl<'a> Collector<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, lines: text.lines().collect(), found: Vec::new() }
+        Self { file, lines: text.lines().collect(), found: Vec::new(), beyond: None }
     }
 
     pub fn error(&mut self, at: At, message: impl Into<String>) -> &mut Diagnostic {
+        if self.is_full() {
+            return self.beyond.insert(Diagnostic::new(self.file, at, message.into(), None));
+        }
         let source = (at.line as usize).checked_sub(1).and_then(|index| self.lines.get(index));
         let excerpt = source.map(|line| Excerpt::around(line, at));
         self.found.push_mut(Diagnostic::new(self.file, at, message.into(), excerpt))
@@ -116,7 +121,6 @@ impl<'a> Collector<'a> {
             self.error(At::START, "the text is incomplete");
         }
         self.found.sort_by_key(|error| (error.line, error.column));
-        self.found.truncate(MOST);
         Diagnostics(self.found)
     }
 }

@@ -14,7 +14,7 @@ pub const LARGEST: usize = 1024 * 1024;
 const MOST_NODES: usize = 20_000;
 const DEEPEST: usize = 16;
 /// Aliases are for a few repeated lines; what expands to more than this is a bomb.
-const MOST_ALIASED: usize = 10_000;
+const MOST_ALIASED: usize = 2_000;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]

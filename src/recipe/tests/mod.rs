@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hms_actors::settings::WriteMode;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::yaml::tree::{Node, Value};
 
@@ -117,5 +119,46 @@ fn an_editor_accepts_the_shipped_recipes_and_sees_what_is_wrong_with_a_bad_one()
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/recipe/tests/bad/{bad}.yaml"));
         let tree = tree::parse("f", &std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(!validator.is_valid(&json(&tree)), "{bad}");
+    }
+}
+#[test]
+fn what_is_no_text_or_too_large_is_refused_before_it_is_parsed() {
+    let errors = parse_bytes("a.yaml", b"id: a\nfeed: \xc3\x28\n").unwrap_err().to_string();
+    assert!(errors.starts_with("a.yaml:2:7: error: byte 0xc3 is not UTF-8"), "{errors}");
+    let errors = parse_bytes("a.yaml", &vec![b'#'; tree::LARGEST + 1]).unwrap_err().to_string();
+    assert!(errors.starts_with("a.yaml:1:1: error: the file has 1048577 bytes"), "{errors}");
+}
+
+#[test]
+fn thousands_of_errors_are_cut_to_the_first_hundred() {
+    let keys: String = (0..9000).map(|number| format!("key{number}: 1\n")).collect();
+    assert_eq!(parse("a.yaml", &keys).unwrap_err().iter().count(), 100);
+}
+
+#[test]
+fn an_alias_is_read_as_what_it_stands_for() {
+    let text = "id: a
+source: {feed: f}
+targets:
+  - {name: a, adapter: rest, url: 'https://a.example/', headers: &headers {X-Source: hms}}
+  - {name: b, adapter: rest, url: 'https://b.example/', headers: *headers}
+schedule: on_change
+";
+    let recipe = parse("a.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    let model::Adapter::Rest(second) = &recipe.targets[1].adapter else { panic!() };
+    assert_eq!(second.headers, [("X-Source".to_owned(), "hms".to_owned())]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(cut in 0usize..500, length in 0usize..40, piece in "[ -~\n{}&*\\[\\]:,'\"#|>é]{0,12}") {
+        let mut text: Vec<char> = SEED.chars().collect();
+        let start = cut.min(text.len());
+        let end = (start + length).min(text.len());
+        text.splice(start..end, piece.chars());
+        let text: String = text.into_iter().collect();
+        if let Err(errors) = parse("a.yaml", &text) {
+            prop_assert!(errors.iter().count() > 0 && !errors.to_string().is_empty());
+        }
     }
 }
