@@ -122,9 +122,8 @@ impl Check<'_, '_> {
 
     fn map(&mut self, map: Field<Pairs<Text>>) -> Vec<(String, String)> {
         let pairs = map.map(|map| map.value.0).unwrap_or_default();
-        let renamed: HashMap<&str, &str> =
-            pairs.iter().map(|(field, name)| (field.value.as_str(), name.value.0.as_str())).collect();
-        let kept = self.fields.unwrap_or_default().iter().filter(|field| !renamed.contains_key(field.as_str()));
+        let renamed: HashSet<&str> = pairs.iter().map(|(field, _)| field.value.as_str()).collect();
+        let kept = self.fields.unwrap_or_default().iter().filter(|field| !renamed.contains(field.as_str()));
         let mut taken: HashSet<&str> = kept.map(String::as_str).collect();
         for (field, name) in &pairs {
             if let Some(fields) = self.fields.filter(|fields| !fields.contains(&field.value)) {

@@ -76,11 +76,11 @@ impl Template {
             match part {
                 Part::Literal(text) => path.push_str(text),
                 Part::Placeholder(Placeholder::Date(format, _)) => {
-                    // Local time without the zone's name: that part of chrono needs no `Display` of the offset.
+                    // Writing to a String can't fail.
                     let _ = write!(path, "{}", moment.naive_local().format(format));
                 }
                 Part::Placeholder(Placeholder::Recipe) => path.push_str(owner.recipe),
-                Part::Placeholder(Placeholder::Batch) => path.push_str(&owner.batch(&batch.0, &batch.1)),
+                Part::Placeholder(Placeholder::Batch) => path.push_str(&owner.batch(batch)),
             }
         }
         path
@@ -125,7 +125,7 @@ impl Template {
 
 impl Owner<'_> {
     /// `<recipe>-<target>-<first offset>-<last offset>`
-    fn batch(&self, first: &u64, last: &u64) -> String {
+    fn batch(&self, (first, last): (u64, u64)) -> String {
         format!("{}-{}-{first}-{last}", self.recipe, self.target)
     }
 }
