@@ -19,6 +19,9 @@ use super::writer::{Active, OpenJournal, Writer};
 impl Writer {
     /// Seals the active segment. If that fails it goes on being written, and a later try may succeed.
     pub fn try_seal(&mut self) {
+        if self.shared.failed.get().is_some() {
+            return; // what the journal's file holds is not known any more
+        }
         if let Err(error) = self.seal() {
             tracing::warn!(segment = self.active.number, %error, "the segment can't be sealed yet");
             self.active.seal_at = self.active.length + self.options.segment_bytes / 8;
