@@ -166,12 +166,17 @@ fn end_of_requests(bytes: &[u8], frames: &[Frame]) -> usize {
 }
 
 fn base_of(bytes: &[u8], frame: Frame) -> Option<u32> {
-    event_at(bytes, frame).map(|view| view.stamp.base)
+    record::base_of(payload_of(bytes, frame))
+}
+
+/// The payload of a frame that `scan` found.
+pub(super) fn payload_of(bytes: &[u8], frame: Frame) -> &[u8] {
+    &bytes[frame.at + OVERHEAD..frame.at + frame.length]
 }
 
 /// The event in a frame that `scan` found.
 pub(super) fn event_at(bytes: &[u8], frame: Frame) -> Option<record::View<'_>> {
-    record::decode(&bytes[frame.at + OVERHEAD..frame.at + frame.length])
+    record::decode(payload_of(bytes, frame))
 }
 
 fn checksum(length: &[u8], payload: &[u8]) -> u32 {

@@ -212,7 +212,7 @@ impl Filter {
 /// First word of the id's block.
 fn block_of(id: u128, words: usize) -> usize {
     let blocks = (words / 8) as u128;
-    ((id & u128::from(u64::MAX)) * blocks >> 64) as usize * 8
+    (((id & u128::from(u64::MAX)) * blocks) >> 64) as usize * 8
 }
 
 fn bits_of(id: u128) -> impl Iterator<Item = usize> {

@@ -14,14 +14,16 @@
 //! | | varint | number of extensions, then name and value of each, as text |
 //! | | rest | data |
 //!
-//! A heads record (kind 2) opens each segment: what every feed had come to when the segment was begun.
-//! It is why a feed's offsets go on where they were when all its events are gone.
+//! A heads record (kind 2) says what feeds have come to: all of them at the start of a segment, and those
+//! that retention has shortened before their bytes are removed. It is why a feed's offsets go on where
+//! they were when all its events are gone, and why what was removed stays removed.
 //!
 //! | at | what | |
 //! | --- | --- | --- |
 //! | 0 | u8 | kind: 2 |
-//! | 1 | u32 | number of feeds |
-//! | 5 | | for each: name as text, next offset u64, oldest kept offset u64 |
+//! | 1 | u32 | base, as above |
+//! | 5 | u32 | number of feeds |
+//! | 9 | | for each: name as text, next offset u64, oldest kept offset u64 |
 
 use bytes::Bytes;
 use hms_actors::event::Event;
@@ -133,8 +135,9 @@ impl View<'_> {
 }
 
 /// The payload of a heads record.
-pub(super) fn encode_heads(heads: &[Head]) -> Vec<u8> {
+pub(super) fn encode_heads(base: u32, heads: &[Head]) -> Vec<u8> {
     let mut out = vec![HEADS];
+    out.extend_from_slice(&base.to_le_bytes());
     out.extend_from_slice(&(heads.len() as u32).to_le_bytes());
     for head in heads {
         put_text(&mut out, head.feed.as_str());
@@ -150,12 +153,22 @@ pub(super) fn decode_heads(payload: &[u8]) -> Option<Vec<Head>> {
     if rest.u8()? != HEADS {
         return None;
     }
-    let count = rest.u32()?;
+    let (_base, count) = (rest.u32()?, rest.u32()?);
     let mut heads = Vec::new();
     for _ in 0..count {
         heads.push(Head { feed: FeedName::parse(rest.text()?).ok()?, next: rest.u64()?, oldest: rest.u64()? });
     }
     rest.0.is_empty().then_some(heads)
+}
+
+/// How much of the segment had been synced when this record was written.
+pub(super) fn base_of(payload: &[u8]) -> Option<u32> {
+    let mut rest = Cursor(payload);
+    match rest.u8()? {
+        EVENT => rest.take(1).and_then(|_| rest.u32()),
+        HEADS => rest.u32(),
+        _ => None,
+    }
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -271,7 +284,7 @@ mod tests {
                 .into_iter()
                 .map(|(name, next, oldest)| Head { feed: FeedName::parse(&name).unwrap(), next, oldest })
                 .collect();
-            prop_assert_eq!(decode_heads(&encode_heads(&heads)), Some(heads));
+            prop_assert_eq!(decode_heads(&encode_heads(7, &heads)), Some(heads));
         }
 
         #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hms_actors::id::{FeedName, Timestamp};
 
 use super::files::{Folder, IDS, INDEX, LOG};
-use super::frame::{self, Condition, Header, OVERHEAD, Scan, Tail};
+use super::frame::{self, Condition, HEADER, Header, Scan, Tail};
 use super::ids::{Ids, Known, Print, Table};
 use super::index::{self, Listed, Run};
 use super::record::{Head, decode_heads};
@@ -205,23 +205,25 @@ impl Loading<'_> {
             state.feed(&head.feed).announce(head.next);
             state.trim(&head.feed, head.oldest)?;
         }
+        state.take_trimmed(); // it is on disk already
         let ids = Ids { recent: contents.ids, tables: self.tables.into_values().collect() };
         Ok(Recovered { state, ids, active })
     }
 
-    /// What every feed had come to when the last segment was begun; if that is lost, what older ones say.
+    /// What the feeds have come to, later records after earlier ones. If the record that opens the last
+    /// segment is lost, an older one helps.
     fn heads(&self, bytes: &[u8], scan: &Scan) -> Vec<Head> {
-        let of =
-            |bytes: &[u8], frame: &frame::Frame| decode_heads(&bytes[frame.at + OVERHEAD..frame.at + frame.length]);
-        if let Some(heads) = scan.frames.first().and_then(|frame| of(bytes, frame)) {
-            return heads;
+        let later = scan.frames.iter().filter_map(|&frame| decode_heads(frame::payload_of(bytes, frame)));
+        if opening_heads(bytes, scan).is_some() {
+            return later.flatten().collect();
         }
         tracing::error!("the record of the feeds' heads is damaged: taking what older segments say");
         let older = |segment: &u64| {
             let (bytes, scan) = self.scan(*segment, Tail::Synced).ok()?;
-            scan.frames.first().and_then(|frame| of(&bytes, frame))
+            opening_heads(&bytes, &scan)
         };
-        self.segments.keys().rev().find_map(older).unwrap_or_default()
+        let opening = self.segments.keys().rev().find_map(older).unwrap_or_default();
+        opening.into_iter().chain(later.flatten()).collect()
     }
 
     fn scan(&self, segment: u64, tail: Tail) -> Result<(Vec<u8>, Scan), Problem> {
@@ -263,6 +265,11 @@ impl Contents {
         }
         contents
     }
+}
+
+fn opening_heads(bytes: &[u8], scan: &Scan) -> Option<Vec<Head>> {
+    let first = scan.frames.first().filter(|frame| frame.at == HEADER)?;
+    decode_heads(frame::payload_of(bytes, *first))
 }
 
 /// Heads that no lost event can reach: its offset may be in a receipt, and must not be given out again.

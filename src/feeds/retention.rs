@@ -128,6 +128,9 @@ impl Writer {
             let sealed = state.store.all.iter().filter(|&(&number, _)| number != self.active.number);
             sealed.filter(|(_, segment)| segment.live == 0).map(|(&number, _)| number).collect()
         };
+        if !dead.is_empty() {
+            self.record_trimmed();
+        }
         for &segment in &dead {
             // The log first: an index without a log is swept up at the next start, the other way round it is rebuilt.
             let removed = self.folder.remove(segment, LOG).and_then(|()| self.folder.remove(segment, INDEX));

@@ -53,6 +53,7 @@ impl Writer {
         state.store.segment(sealed).index_bytes = index.len() as u64;
         state.store.all.insert(active.number, Segment { log_bytes: active.length, ..Segment::default() });
         state.store.active = (active.number, reading);
+        state.take_trimmed(); // the new segment opens with it
         drop(state);
         self.ids.tables.push(table);
         self.ids.recent.clear();
@@ -70,6 +71,7 @@ impl Writer {
     }
 
     fn rewrite(&mut self, segment: u64) -> io::Result<()> {
+        self.record_trimmed();
         let old = self.shared.state().listed(segment)?;
         let log = File::open(self.folder.file(segment, LOG))?;
         let mut bytes = frame::header(segment).to_vec();
@@ -115,7 +117,7 @@ pub(super) fn begin(
     segment_bytes: u64,
 ) -> io::Result<(Active, Arc<File>)> {
     let mut bytes = frame::header(number).to_vec();
-    frame::put(&mut bytes, &encode_heads(heads));
+    frame::put(&mut bytes, &encode_heads(0, heads));
     let length = bytes.len() as u64;
     folder.replace(number, LOG, &bytes)?;
     let active = Active {

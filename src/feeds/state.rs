@@ -78,6 +78,8 @@ pub(super) struct Feed {
     /// Of frames that are kept.
     pub bytes: u64,
     pub readers: BTreeMap<String, Offset>,
+    /// Its oldest event is another than the disk knows.
+    trimmed: bool,
 }
 
 impl Default for Feed {
@@ -88,6 +90,7 @@ impl Default for Feed {
             tail: Vec::new(),
             bytes: 0,
             readers: BTreeMap::new(),
+            trimmed: false,
         }
     }
 }
@@ -147,11 +150,13 @@ impl State {
 
     /// What every feed that ever held an event has come to.
     pub fn heads(&self) -> Vec<Head> {
-        let kept = |(name, feed): (&FeedName, &Feed)| {
-            let next = *feed.head.borrow();
-            (next > 0).then(|| Head { feed: name.clone(), next, oldest: feed.oldest() })
-        };
-        self.feeds.iter().filter_map(kept).collect()
+        self.feeds.iter().map(|(name, feed)| feed.come_to(name)).filter(|head| head.next > 0).collect()
+    }
+
+    /// What the feeds have come to that were shortened since this was asked last.
+    pub fn take_trimmed(&mut self) -> Vec<Head> {
+        let take = |(name, feed): (&FeedName, &mut Feed)| std::mem::take(&mut feed.trimmed).then(|| feed.come_to(name));
+        self.feeds.iter_mut().filter_map(take).collect()
     }
 
     /// Drops the events of a feed below `to`.
@@ -166,6 +171,10 @@ impl State {
 impl Feed {
     pub fn oldest(&self) -> Offset {
         self.runs.front().map_or(*self.head.borrow(), |run| run.first)
+    }
+
+    fn come_to(&self, name: &FeedName) -> Head {
+        Head { feed: name.clone(), next: *self.head.borrow(), oldest: self.oldest() }
     }
 
     /// A feed that was only asked about does not exist yet.
@@ -196,6 +205,7 @@ impl Feed {
                 let index = File::open(store.folder.file(run.segment, INDEX))?;
                 lengths(&index::entries(&index, run, 0, count)?)
             };
+            self.trimmed = true;
             self.bytes -= freed;
             store.segment(run.segment).live -= freed;
             if active {

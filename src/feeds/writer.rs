@@ -14,8 +14,10 @@ use tokio::sync::oneshot;
 
 use super::admission::{Group, Request};
 use super::files::{Folder, JournalFile};
+use super::frame;
 use super::ids::Ids;
 use super::log::Options;
+use super::record::encode_heads;
 use super::state::Shared;
 use super::{Accepted, PublishError};
 use crate::fault;
@@ -124,7 +126,28 @@ impl Writer {
             return Ok(());
         }
         self.check_free(group.buffer.len() as u64)?;
-        if let Err(error) = self.active.file.append(&group.buffer) {
+        self.write(&group.buffer)
+    }
+
+    /// Writes that events were removed, before their bytes are. If it fails, they come back with the next start.
+    pub fn record_trimmed(&mut self) {
+        let trimmed = self.shared.state().take_trimmed();
+        if trimmed.is_empty() || self.shared.failed.get().is_some() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, &encode_heads(self.active.length as u32, &trimmed));
+        match self.write(&bytes) {
+            Ok(()) => {
+                self.active.length += bytes.len() as u64;
+                self.shared.state().store.segment(self.active.number).log_bytes += bytes.len() as u64;
+            }
+            Err(error) => tracing::warn!(%error, "what retention removes can't be recorded"),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PublishError> {
+        if let Err(error) = self.active.file.append(bytes) {
             return Err(self.take_back(&error));
         }
         fault::point("feeds.after_write");

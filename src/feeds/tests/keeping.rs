@@ -37,6 +37,25 @@ async fn old_events_go_when_every_reader_has_passed_and_not_before() {
 }
 
 #[tokio::test]
+async fn what_was_removed_stays_removed_after_a_restart() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let (pinned, gone) = (name("pinned"), name("gone"));
+    let log = open(dir.path(), hand.options());
+    log.start_retention();
+    log.register_reader(&pinned, "reader", 0);
+    // The first segment holds one event of `gone` and stays for the others; the next one is removed.
+    publish_each(&log, &gone, 0..1).await;
+    publish_each(&log, &pinned, 0..20).await;
+    publish_each(&log, &gone, 1..40).await;
+    log.maintain(after(1)).await;
+    assert!(dir.path().join("000000000001.log").exists() && !dir.path().join("000000000002.log").exists());
+    drop(log);
+    let log = open(dir.path(), hand.options());
+    assert_eq!((log.oldest(&gone), offsets(&log, &gone).await.len()), (40, 0));
+    assert_eq!(offsets(&log, &pinned).await, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn nothing_goes_before_all_readers_are_known() {
     let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
     let log = open(dir.path(), Options { feed_disk: 4_096, ..hand.options() });

@@ -3,6 +3,8 @@
 use super::*;
 use crate::feeds::OpenError;
 
+type Change = fn(&mut NewEvent);
+
 #[tokio::test]
 async fn events_are_read_as_they_were_published_also_after_a_restart() {
     let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
@@ -80,7 +82,7 @@ async fn an_id_used_for_something_else_is_refused_with_what_differs_and_nothing_
     for sealed in ["e3", "e59"] {
         let number = &sealed[1..];
         let kept = event(sealed, &format!(r#"{{"n":{number}}}"#));
-        let changes: [(&str, fn(&mut NewEvent)); 4] = [
+        let changes: [(&str, Change); 4] = [
             ("source", |event| event.source.push('x')),
             ("type", |event| event.kind.push('x')),
             ("subject", |event| event.subject = None),
