@@ -136,7 +136,7 @@ fn session(host: &str, during: During<'_>, code: i32, message: &str) -> Failure 
         (During::Handshake, raw::LIBSSH2_ERROR_HOSTKEY_INIT | raw::LIBSSH2_ERROR_HOSTKEY_SIGN) => {
             Failure::configuration(text)
         }
-        (During::OpenSftp, raw::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED) => {
+        (During::OpenSftp, raw::LIBSSH2_ERROR_CHANNEL_FAILURE) if message.contains("subsystem") => {
             Failure::configuration(format!("{host}: the server does not offer SFTP to this user ({message})"))
         }
         _ => open_ended(during, text),

@@ -101,9 +101,9 @@ impl Dial<'_> {
         let preference = preference(&known.key_types(&name), &supported).join(",");
         self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference)).await?;
         self.step(During::Handshake, session.handshake()).await?;
-        let shown = session.host_key().ok_or_else(|| {
-            Failure::configuration(format!("{}: the server has shown no host key", self.host))
-        })?;
+        let shown = session
+            .host_key()
+            .ok_or_else(|| Failure::configuration(format!("{}: the server has shown no host key", self.host)))?;
         self.check(&name, shown.0, known.check(&name, shown.0))
     }
 
@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn known_types_of_host_keys_are_asked_for_first() {
-        let supported = ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "ssh-rsa", "ssh-ed25519-cert-v01@openssh.com"];
+        let supported =
+            ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "ssh-rsa", "ssh-ed25519-cert-v01@openssh.com"];
         let order = |known: &[&str]| {
             let known: Vec<String> = known.iter().map(|known| (*known).to_owned()).collect();
             preference(&known, &supported).join(",")

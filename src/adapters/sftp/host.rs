@@ -47,7 +47,8 @@ impl FileHost for SftpHost {
         if stat.perm.is_some() && !stat.is_file() {
             return Err(Failure::configuration(format!("{}: `{path}` is not a regular file", self.host)));
         }
-        let untold = || Failure::configuration(format!("{}: the server does not tell the length of `{path}`", self.host));
+        let untold =
+            || Failure::configuration(format!("{}: the server does not tell the length of `{path}`", self.host));
         stat.size.ok_or_else(untold).map(Some)
     }
 
@@ -92,8 +93,15 @@ impl FileHost for SftpHost {
     async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
         let during = During::Rename { from, to };
         // Some servers overwrite whatever they are asked.
-        if self.step(During::Look { path: to }, async { present(self.sftp.lstat(Path::new(to)).await) }).await?.is_some() {
-            return Err(Failure::transient_definite(format!("{}: renaming `{from}`: `{to}` exists already", self.host)));
+        if self
+            .step(During::Look { path: to }, async { present(self.sftp.lstat(Path::new(to)).await) })
+            .await?
+            .is_some()
+        {
+            return Err(Failure::transient_definite(format!(
+                "{}: renaming `{from}`: `{to}` exists already",
+                self.host
+            )));
         }
         let flags = RenameFlags::ATOMIC | RenameFlags::NATIVE;
         self.step(during, self.sftp.rename(Path::new(from), Path::new(to), Some(flags))).await?;

@@ -20,10 +20,7 @@ fn a_plain_name_is_known_by_its_key_and_by_no_other() {
     assert_eq!(file.check("finance", &key(ED25519)), Verdict::Known);
     assert_eq!(file.check("10.0.0.7", &key(ED25519)), Verdict::Known);
     assert_eq!(file.check("finance.example", &key(ED25519)), Verdict::Unknown);
-    assert_eq!(
-        file.check("finance", &key(ECDSA)),
-        Verdict::Changed { line: 3, known_type: "ssh-ed25519".into() }
-    );
+    assert_eq!(file.check("finance", &key(ECDSA)), Verdict::Changed { line: 3, known_type: "ssh-ed25519".into() });
 }
 
 #[test]
@@ -80,7 +77,8 @@ fn a_certificate_authority_makes_no_host_known() {
 
 #[test]
 fn lines_that_make_no_sense_are_skipped() {
-    let torn = format!("h\nh ssh-ed25519\nh ssh-ed25519 ***\n@new h ssh-ed25519 {ED25519}\n|1|x h ssh-ed25519\n@revoked\n");
+    let torn =
+        format!("h\nh ssh-ed25519\nh ssh-ed25519 ***\n@new h ssh-ed25519 {ED25519}\n|1|x h ssh-ed25519\n@revoked\n");
     assert_eq!(KnownHosts::parse(&torn).check("h", &key(ED25519)), Verdict::Unknown);
 }
 
