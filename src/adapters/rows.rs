@@ -56,3 +56,38 @@ impl RowFormat {
         header.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::model::{From, Source};
+    use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+
+    #[test]
+    fn json_lines_have_the_targets_line_end_and_no_header() {
+        let feed = "f".to_owned().try_into().unwrap();
+        let source = Source { feed, fields: None, key: None, from: From::Now, required: Vec::new() };
+        let target = FileTarget {
+            path: "/f".into(),
+            format: FileFormat::JsonLines,
+            header: true,
+            write: WriteMode::Append,
+            on_doubt: OnDoubt::Hold,
+            line_end: LineEnd::CrLf,
+        };
+        let event = |offset| Event {
+            offset,
+            published: Timestamp(0),
+            id: offset.to_string(),
+            source: "s".into(),
+            kind: "k".into(),
+            subject: None,
+            time: None,
+            extensions: Vec::new(),
+            data: Bytes::from_static(b"{\"a\":1.50}"),
+        };
+        let rows = RowFormat::new(Shape::new(&source, &[]), &target).encode(&[event(0), event(1)]).unwrap();
+        assert!(rows.header.is_empty() && rows.bytes.ends_with(b"\r\n"));
+        assert_eq!((rows.lengths.len(), rows.lengths.iter().sum::<u32>() as usize), (2, rows.bytes.len()));
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hms_actors::failure::{Failure, FailureKind};
 use hms_actors::id::Timestamp;
-use hms_actors::ports::{FileHost, FilePartner, WriteTo};
+use hms_actors::ports::{FileHost, FilePartner, Synced, WriteTo};
 use hms_sync::adapters::sftp::{SftpContext, SftpPartner};
 use hms_sync::config::ConnectTo;
 use hms_sync::recipe::model::{SftpAuth, SftpTarget};
@@ -192,6 +192,16 @@ async fn a_wrong_password_names_the_secret_and_never_its_value() {
 async fn a_server_without_sftp_is_for_somebody_to_mend() {
     let sshd = Sshd::with("");
     Setup::of(&sshd).is_refused(&sshd, &["does not offer SFTP"]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_sync_is_written_to_all_the_same_and_it_says_so() {
+    let sshd = Sshd::with("Subsystem sftp internal-sftp -P fsync");
+    let mut host = connect(&Setup::of(&sshd).partner(&sshd)).await.unwrap();
+    let path = sshd.path("x.csv").display().to_string();
+    assert_eq!(host.write(&path, 0, b"a,1\n", WriteTo::Fresh).await, Ok(Synced(false)));
+    assert_eq!(host.rename(&path, &sshd.path("y.csv").display().to_string()).await, Ok(()));
+    assert_eq!(sshd.read("y.csv"), "a,1\n");
 }
 
 #[tokio::test]

@@ -17,32 +17,30 @@ pub enum During<'a> {
 
 /// What an error means.
 pub fn failure(during: During<'_>, error: &Error) -> Failure {
-    let because = |why: &str| format!("{}: {why}", during.words());
-    match error.kind() {
-        ErrorKind::NotFound => match during {
-            During::Open { file: WriteTo::Fresh, .. } => Failure::configuration(because("no such directory")),
-            _ => Failure::transient_definite(because("it is gone")),
-        },
-        ErrorKind::AlreadyExists => Failure::transient_definite(because("it exists already")),
-        ErrorKind::PermissionDenied
-        | ErrorKind::ReadOnlyFilesystem
-        | ErrorKind::NotADirectory
-        | ErrorKind::IsADirectory
-        | ErrorKind::InvalidFilename
-        | ErrorKind::InvalidInput => Failure::configuration(because(&error.to_string())),
-        ErrorKind::StorageFull => after_effects(during, because("the disk is full")),
-        ErrorKind::QuotaExceeded => after_effects(during, because("the quota is used up")),
-        _ => after_effects(during, because(&error.to_string())),
-    }
-}
-
-/// Definite, unless bytes may have been written before.
-fn after_effects(during: During<'_>, message: String) -> Failure {
-    if matches!(during, During::Write { .. }) {
-        Failure::transient(message)
-    } else {
-        Failure::transient_definite(message)
-    }
+    let words = error.to_string();
+    let (kind, why): (fn(String) -> Failure, &str) = match (error.kind(), during) {
+        (ErrorKind::NotFound, During::Open { file: WriteTo::Fresh, .. }) => {
+            (Failure::configuration, "no such directory")
+        }
+        (ErrorKind::NotFound, _) => (Failure::transient_definite, "it is gone"),
+        (ErrorKind::AlreadyExists, _) => (Failure::transient_definite, "it exists already"),
+        (
+            ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput,
+            _,
+        ) => (Failure::configuration, &words),
+        (ErrorKind::StorageFull, _) => (Failure::transient_definite, "the disk is full"),
+        (ErrorKind::QuotaExceeded, _) => (Failure::transient_definite, "the quota is used up"),
+        _ => (Failure::transient_definite, &words),
+    };
+    let mut failure = kind(format!("{}: {why}", during.words()));
+    // Some of the bytes, or the new name, may stand already.
+    failure.definite &= !matches!(during, During::Write { .. });
+    failure
 }
 
 impl During<'_> {

@@ -127,7 +127,8 @@ fn rename(from: &str, to: &str) -> Result<(), Failure> {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_with_a_look(from, to),
         result => result.map_err(Into::into),
     };
-    renamed.and_then(|()| sync_folder(to)).map_err(|error| failure(During::Rename { from, to }, &error))
+    renamed.map_err(|error| failure(During::Rename { from, to }, &error))?;
+    sync_folder(to).map_err(|error| failure(During::Write { path: to }, &error))
 }
 
 /// For file systems that can't refuse to overwrite: the time between is ours alone, with one writer per file.

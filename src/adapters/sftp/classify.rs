@@ -40,22 +40,23 @@ pub enum During<'a> {
 
 /// What an error means. `host` is the `user@host:port` of the message.
 pub fn failure(host: &str, during: During<'_>, error: &Error) -> Failure {
-    match error {
-        Error::Ssh2(error) => match error.code() {
-            ErrorCode::SFTP(status) => answered(host, during, status),
-            ErrorCode::Session(code) => session(host, during, code, error.message()),
-        },
-        Error::Io(error) => match status_of(&error.to_string()) {
-            Some(status) => answered(host, during, status),
-            None => open_ended(during, format!("{host}: {}: {error}", during.words())),
-        },
-        Error::Other(error) => open_ended(during, format!("{host}: {}: {error}", during.words())),
+    let io_status = error.as_io().and_then(|error| status_of(&error.to_string()));
+    match (status(error).or(io_status), error) {
+        (Some(status), _) => during.settle(answered(host, during, status), true),
+        (None, Error::Ssh2(error)) => during.settle(session(host, during, error), false),
+        (None, Error::Io(error)) => during.settle(unanswered(host, during, &error.to_string()), false),
+        (None, Error::Other(error)) => during.settle(unanswered(host, during, &error.to_string()), false),
     }
 }
 
 /// No answer within the target's `timeout`.
 pub fn timed_out(host: &str, during: During<'_>, after: Duration) -> Failure {
-    open_ended(during, format!("{host}: {}: no answer within {after:?}", during.words()))
+    during.settle(unanswered(host, during, &format!("no answer within {after:?}")), false)
+}
+
+/// The line was ended by something else: an earlier failure, or a newer connection.
+pub fn ended(host: &str, during: During<'_>) -> Failure {
+    during.settle(unanswered(host, during, "the connection was closed"), true)
 }
 
 /// Whether the server answered that nothing is there.
@@ -63,9 +64,9 @@ pub fn is_missing(error: &Error) -> bool {
     matches!(status(error), Some(raw::LIBSSH2_FX_NO_SUCH_FILE | raw::LIBSSH2_FX_NO_SUCH_PATH))
 }
 
-/// Whether the server answered that it doesn't offer this.
-pub fn is_unsupported(error: &Error) -> bool {
-    status(error) == Some(raw::LIBSSH2_FX_OP_UNSUPPORTED)
+/// Whether the server answered that it doesn't offer this, or not to us.
+pub fn is_not_offered(error: &Error) -> bool {
+    matches!(status(error), Some(raw::LIBSSH2_FX_OP_UNSUPPORTED | raw::LIBSSH2_FX_PERMISSION_DENIED))
 }
 
 /// Whether the server answered at all: the session can be used further.
@@ -91,32 +92,35 @@ fn words_of(status: i32) -> String {
 
 /// The server answered with a status.
 fn answered(host: &str, during: During<'_>, status: i32) -> Failure {
-    let doing = during.words();
-    let because = |why: &str| format!("{host}: {doing}: {why}");
-    match status {
-        raw::LIBSSH2_FX_NO_SUCH_FILE | raw::LIBSSH2_FX_NO_SUCH_PATH => match during {
-            During::Open { file: WriteTo::Fresh, .. } => Failure::configuration(because("no such directory")),
-            _ => after_effects(during, because("it is gone")),
-        },
-        raw::LIBSSH2_FX_PERMISSION_DENIED | raw::LIBSSH2_FX_WRITE_PROTECT => {
-            Failure::configuration(because("permission denied"))
+    let words = words_of(status);
+    let (kind, why): (fn(String) -> Failure, &str) = match (status, during) {
+        (raw::LIBSSH2_FX_NO_SUCH_FILE | raw::LIBSSH2_FX_NO_SUCH_PATH, During::Open { file: WriteTo::Fresh, .. }) => {
+            (Failure::configuration, "no such directory")
         }
-        raw::LIBSSH2_FX_NOT_A_DIRECTORY | raw::LIBSSH2_FX_INVALID_FILENAME | raw::LIBSSH2_FX_LINK_LOOP => {
-            Failure::configuration(because(&words_of(status)))
+        (raw::LIBSSH2_FX_NO_SUCH_FILE | raw::LIBSSH2_FX_NO_SUCH_PATH, _) => (Failure::transient, "it is gone"),
+        (raw::LIBSSH2_FX_OP_UNSUPPORTED, _) => (Failure::configuration, "the server does not offer this"),
+        (
+            raw::LIBSSH2_FX_PERMISSION_DENIED
+            | raw::LIBSSH2_FX_WRITE_PROTECT
+            | raw::LIBSSH2_FX_NOT_A_DIRECTORY
+            | raw::LIBSSH2_FX_INVALID_FILENAME
+            | raw::LIBSSH2_FX_LINK_LOOP,
+            _,
+        ) => (Failure::configuration, &words),
+        (raw::LIBSSH2_FX_NO_SPACE_ON_FILESYSTEM, _) => (Failure::transient, "the partner's disk is full"),
+        (raw::LIBSSH2_FX_QUOTA_EXCEEDED, _) => (Failure::transient, "the partner's quota is used up"),
+        (raw::LIBSSH2_FX_FAILURE, _) => {
+            (Failure::transient, "the server says only `failure`; its disk or quota may be full")
         }
-        raw::LIBSSH2_FX_OP_UNSUPPORTED => Failure::configuration(because("the server does not offer this")),
-        raw::LIBSSH2_FX_NO_SPACE_ON_FILESYSTEM => after_effects(during, because("the partner's disk is full")),
-        raw::LIBSSH2_FX_QUOTA_EXCEEDED => after_effects(during, because("the partner's quota is used up")),
-        raw::LIBSSH2_FX_FAILURE => {
-            after_effects(during, because("the server says only `failure`; its disk or quota may be full"))
-        }
-        _ => after_effects(during, because(&words_of(status))),
-    }
+        _ => (Failure::transient, &words),
+    };
+    kind(format!("{host}: {}: {why}", during.words()))
 }
 
 /// libssh2 itself failed, or the session broke.
-fn session(host: &str, during: During<'_>, code: i32, message: &str) -> Failure {
-    let text = format!("{host}: {}: {message}", during.words());
+fn session(host: &str, during: During<'_>, error: &ssh2::Error) -> Failure {
+    let ErrorCode::Session(code) = error.code() else { return unanswered(host, during, error.message()) };
+    let message = error.message();
     match (during, code) {
         (During::Login { secret }, raw::LIBSSH2_ERROR_FILE | raw::LIBSSH2_ERROR_KEYFILE_AUTH_FAILED) => {
             Failure::configuration(format!(
@@ -132,36 +136,33 @@ fn session(host: &str, during: During<'_>, code: i32, message: &str) -> Failure 
             | raw::LIBSSH2_ERROR_METHOD_NONE
             | raw::LIBSSH2_ERROR_METHOD_NOT_SUPPORTED
             | raw::LIBSSH2_ERROR_ALGO_UNSUPPORTED,
-        ) => Failure::configuration(text),
-        (During::Handshake, raw::LIBSSH2_ERROR_HOSTKEY_INIT | raw::LIBSSH2_ERROR_HOSTKEY_SIGN) => {
-            Failure::configuration(text)
+        )
+        | (During::Handshake, raw::LIBSSH2_ERROR_HOSTKEY_INIT | raw::LIBSSH2_ERROR_HOSTKEY_SIGN) => {
+            Failure::configuration(format!("{host}: {}: {message}", during.words()))
         }
         (During::OpenSftp, raw::LIBSSH2_ERROR_CHANNEL_FAILURE) if message.contains("subsystem") => {
             Failure::configuration(format!("{host}: the server does not offer SFTP to this user ({message})"))
         }
-        _ => open_ended(during, text),
+        _ => unanswered(host, during, message),
     }
 }
 
-/// A definite answer, unless bytes were on their way already.
-fn after_effects(during: During<'_>, message: String) -> Failure {
-    if matches!(during, During::Write { .. }) {
-        Failure::transient(message)
-    } else {
-        Failure::transient_definite(message)
-    }
-}
-
-/// No answer: definite only if nothing that was asked for could have an effect.
-fn open_ended(during: During<'_>, message: String) -> Failure {
-    if matches!(during, During::Open { .. } | During::Write { .. } | During::Rename { .. }) {
-        Failure::transient(message)
-    } else {
-        Failure::transient_definite(message)
-    }
+fn unanswered(host: &str, during: During<'_>, why: &str) -> Failure {
+    Failure::transient(format!("{host}: {}: {why}", during.words()))
 }
 
 impl During<'_> {
+    /// Whether it is known that nothing had an effect: of a write some bytes may stand already, and what asked
+    /// for one change is known only from the answer.
+    fn settle(&self, mut failure: Failure, answered: bool) -> Failure {
+        failure.definite = match self {
+            Self::Write { .. } => false,
+            Self::Open { .. } | Self::Rename { .. } => answered,
+            _ => true,
+        };
+        failure
+    }
+
     fn words(&self) -> String {
         match self {
             Self::Connect => "connecting".into(),

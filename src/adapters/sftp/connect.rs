@@ -71,7 +71,7 @@ impl SftpPartner {
             let credential = Credential::find(&secrets, &target, &auth, &host)?;
             Ok(Local { known_hosts: read_known_hosts(&known_hosts)?, credential })
         });
-        let late = |_| Failure::configuration("secrets and known_hosts can't be read: the disk does not answer");
+        let late = |_| Failure::node("secrets and known_hosts can't be read: the disk does not answer");
         match tokio::time::timeout(self.target.timeout, read).await.map_err(late)? {
             Ok(local) => local,
             Err(error) => Err(Failure::node(format!("reading secrets and known_hosts: {error}"))),

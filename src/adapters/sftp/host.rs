@@ -12,7 +12,7 @@ use hms_actors::failure::Failure;
 use hms_actors::ports::{FileHost, Synced, WriteTo};
 use ssh2::{OpenFlags, OpenType, RenameFlags};
 
-use super::classify::{During, failure, is_answer, is_missing, is_unsupported, timed_out};
+use super::classify::{During, ended, failure, is_answer, is_missing, is_not_offered, timed_out};
 use super::stream::{Line, Stream};
 
 /// libssh2 keeps many requests in flight, but only within one call. The deadline is one buffer's, so that
@@ -31,13 +31,6 @@ pub struct SftpHost {
     timeout: Duration,
 }
 
-/// An open handle. Dropping it unclosed would wait for the server's answer, so the line is ended first.
-struct Handle {
-    file: AsyncFile<Stream>,
-    line: Rc<Line>,
-    closed: bool,
-}
-
 #[async_trait(?Send)]
 impl FileHost for SftpHost {
     async fn length(&mut self, path: &str) -> Result<Option<u64>, Failure> {
@@ -54,37 +47,37 @@ impl FileHost for SftpHost {
 
     async fn read(&mut self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, Failure> {
         let during = During::Read { path };
-        let mut handle = self.open(during, path, OpenFlags::READ).await?;
-        self.step(during, handle.file.seek(std::io::SeekFrom::Start(offset))).await?;
+        let mut file = self.open(during, path, OpenFlags::READ).await?;
+        self.step(during, file.seek(std::io::SeekFrom::Start(offset))).await?;
         let mut bytes = Vec::new();
         while bytes.len() < length {
             let start = bytes.len();
             bytes.resize(length.min(start + BUFFER), 0);
-            let read = self.step(during, handle.file.read(&mut bytes[start..])).await?;
+            let read = self.step(during, file.read(&mut bytes[start..])).await?;
             bytes.truncate(start + read);
             if read == 0 {
                 break;
             }
         }
-        self.close(during, handle).await?;
+        self.step(during, file.close()).await?;
         Ok(bytes)
     }
 
-    async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], file: WriteTo) -> Result<Synced, Failure> {
+    async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], to: WriteTo) -> Result<Synced, Failure> {
         // Never APPEND: OpenSSH ignores offsets on such a handle, so a retry would double rows.
-        let flags = match file {
+        let flags = match to {
             WriteTo::Fresh => OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE,
             WriteTo::Existing => OpenFlags::WRITE,
         };
         let during = During::Write { path };
-        let mut handle = self.open(During::Open { path, file }, path, flags).await?;
-        self.step(during, handle.file.seek(std::io::SeekFrom::Start(offset))).await?;
+        let mut file = self.open(During::Open { path, file: to }, path, flags).await?;
+        self.step(during, file.seek(std::io::SeekFrom::Start(offset))).await?;
         for buffer in bytes.chunks(BUFFER) {
-            self.step(during, handle.file.write_all(buffer)).await?;
+            self.step(during, file.write_all(buffer)).await?;
         }
-        let synced = self.step(during, async { offered(handle.file.fsync().await) }).await?;
-        self.close(during, handle).await?;
-        if file == WriteTo::Fresh {
+        let synced = self.step(during, async { offered(file.fsync().await) }).await?;
+        self.step(during, file.close()).await?;
+        if to == WriteTo::Fresh {
             self.sync_folder(path).await?;
         }
         Ok(synced)
@@ -93,11 +86,8 @@ impl FileHost for SftpHost {
     async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
         let during = During::Rename { from, to };
         // Some servers overwrite whatever they are asked.
-        if self
-            .step(During::Look { path: to }, async { present(self.sftp.lstat(Path::new(to)).await) })
-            .await?
-            .is_some()
-        {
+        let look = During::Look { path: to };
+        if self.step(look, async { present(self.sftp.lstat(Path::new(to)).await) }).await?.is_some() {
             return Err(Failure::transient_definite(format!(
                 "{}: renaming `{from}`: `{to}` exists already",
                 self.host
@@ -121,7 +111,7 @@ impl SftpHost {
         operation: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
         if self.line.has_ended() {
-            return Err(Failure::transient_definite(format!("{}: the connection was closed", self.host)));
+            return Err(ended(&self.host, during));
         }
         let guard = self.line.guard();
         let value = within(self.timeout, &self.host, during, operation).await?;
@@ -129,15 +119,10 @@ impl SftpHost {
         Ok(value)
     }
 
-    async fn open(&self, during: During<'_>, path: &str, flags: OpenFlags) -> Result<Handle, Failure> {
-        let file = self.step(during, self.sftp.open_mode(Path::new(path), flags, MODE, OpenType::File)).await?;
-        Ok(Handle { file, line: Rc::clone(&self.line), closed: false })
-    }
-
-    async fn close(&self, during: During<'_>, mut handle: Handle) -> Result<(), Failure> {
-        self.step(during, handle.file.close()).await?;
-        handle.closed = true;
-        Ok(())
+    /// A handle must not be dropped open on a live line, it would wait for the server's answer. It never is:
+    /// after this each step succeeds or ends the line, and the last one closes the handle.
+    async fn open(&self, during: During<'_>, path: &str, flags: OpenFlags) -> Result<AsyncFile<Stream>, Failure> {
+        self.step(during, self.sftp.open_mode(Path::new(path), flags, MODE, OpenType::File)).await
     }
 
     /// Makes a new name in `path`'s folder last, on servers that let a folder be opened as a file (OpenSSH does).
@@ -145,13 +130,12 @@ impl SftpHost {
     async fn sync_folder(&self, path: &str) -> Result<(), Failure> {
         let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        let during = During::Look { path };
-        let Some(file) = self.step(during, async { allowed(self.sftp.open(folder).await) }).await? else {
+        let during = During::Write { path };
+        let Some(mut file) = self.step(during, async { allowed(self.sftp.open(folder).await) }).await? else {
             return Ok(());
         };
-        let mut handle = Handle { file, line: Rc::clone(&self.line), closed: false };
-        self.step(during, async { allowed(handle.file.fsync().await) }).await?;
-        self.close(during, handle).await
+        self.step(during, async { allowed(file.fsync().await) }).await?;
+        self.step(during, file.close()).await
     }
 }
 
@@ -175,14 +159,6 @@ impl Drop for SftpHost {
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if !self.closed {
-            self.line.end();
-        }
-    }
-}
-
 /// `None` if the server answered that nothing is there.
 fn present<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     result.map(Some).or_else(|error| if is_missing(&error) { Ok(None) } else { Err(error) })
@@ -196,7 +172,7 @@ fn allowed<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
 /// Whether the server could sync.
 fn offered(result: Result<(), Error>) -> Result<Synced, Error> {
     match result {
-        Err(error) if is_unsupported(&error) => Ok(Synced(false)),
+        Err(error) if is_not_offered(&error) => Ok(Synced(false)),
         result => result.map(|()| Synced(true)),
     }
 }
