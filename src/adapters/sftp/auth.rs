@@ -20,18 +20,22 @@ pub enum Credential {
 impl Credential {
     /// The secret that `auth` asks for, if `host` may be given it.
     pub fn find(secrets: &Secrets, target: &TargetName, auth: &SftpAuth, host: &str) -> Result<Self, Failure> {
-        let explicit_key = match auth {
-            SftpAuth::Key { secret } => Some(secret.as_str()),
-            SftpAuth::Derived => None,
+        match auth {
+            SftpAuth::Key { secret } => {
+                let names = secrets.names_for(target, "SSH_KEY", Some(secret))?;
+                Self::key(secrets.find(&names, host)?)
+            }
             SftpAuth::Password { secret } => {
                 let names = secrets.names_for(target, "PASSWORD", secret.as_deref())?;
-                return Ok(Self::Password(secrets.find(&names, host)?));
+                Ok(Self::Password(secrets.find(&names, host)?))
             }
-        };
-        let keys = secrets.names_for(target, "SSH_KEY", explicit_key)?;
-        let passwords = if explicit_key.is_none() { Secrets::names(target, "PASSWORD") } else { Vec::new() };
-        let secret = secrets.find(&[keys.clone(), passwords].concat(), host)?;
-        if keys.contains(&secret.name) { Self::key(secret) } else { Ok(Self::Password(secret)) }
+            SftpAuth::Derived => {
+                let keys = Secrets::names(target, "SSH_KEY");
+                let passwords = Secrets::names(target, "PASSWORD");
+                let secret = secrets.find(&[keys.clone(), passwords].concat(), host)?;
+                if keys.contains(&secret.name) { Self::key(secret) } else { Ok(Self::Password(secret)) }
+            }
+        }
     }
 
     fn key(secret: Secret) -> Result<Self, Failure> {
