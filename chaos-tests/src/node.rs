@@ -55,6 +55,12 @@ impl Node {
         self
     }
 
+    /// The node's next life is without the variable.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.env.remove(name);
+        self
+    }
+
     /// Lines of `hms.yaml`, from the next start on.
     pub fn settings(&mut self, yaml: &str) -> &mut Self {
         self.settings.push_str(yaml);

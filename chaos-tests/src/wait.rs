@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything in these tests may take before it counts as never. Generous, because it is no
 /// timing threshold: it is only reached by a test that fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits until `condition` gives a value. Panics at the deadline, naming what never came.
 pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {

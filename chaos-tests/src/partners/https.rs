@@ -136,6 +136,12 @@ impl HttpPartner {
         self.received().into_iter().filter(took_effect).filter(is_first).collect()
     }
 
+    /// Comes up with another certificate.
+    pub fn present(&mut self, tls: ServerConfig) {
+        self.tls = Some(tls);
+        self.up();
+    }
+
     /// Goes down: connections are cut, new ones refused.
     pub fn down(&mut self) {
         if let Some((handle, thread)) = self.running.take() {

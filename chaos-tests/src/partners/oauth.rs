@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustls::ServerConfig;
+
 use super::https::{Answer, HttpPartner, Received};
 
 pub const CLIENT_SECRET: &str = "s3cret-of-the-crew";
@@ -14,15 +16,9 @@ pub struct SchedulingService {
     newest: Arc<AtomicU32>,
 }
 
-impl Default for SchedulingService {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl SchedulingService {
-    pub fn new() -> Self {
-        let http = HttpPartner::plain();
+    pub fn new(tls: ServerConfig) -> Self {
+        let http = HttpPartner::tls(tls);
         let newest = Arc::new(AtomicU32::new(0));
         let tokens = newest.clone();
         http.rule(move |request| match request.path.as_str() {

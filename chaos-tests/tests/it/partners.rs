@@ -15,15 +15,20 @@ fn post(partner: &HttpPartner, path: &str) -> Result<u16, reqwest::Error> {
     Ok(client.post(partner.url(path)).header("idempotency-key", path).body("{}").send()?.status().as_u16())
 }
 
+/// A client that trusts one authority, for which `name` is the partner.
+fn client(root: &Authority, partner: &HttpPartner, name: &str) -> reqwest::blocking::Client {
+    let root = reqwest::Certificate::from_pem(root.pem().as_bytes()).expect("a certificate");
+    let address = ([127, 0, 0, 1], partner.port()).into();
+    builder().tls_certs_only([root]).resolve(name, address).build().expect("a client")
+}
+
 #[test]
 fn a_certificate_is_good_for_its_name_and_for_those_who_trust_its_authority() {
     let authority = Authority::new();
     let partner = HttpPartner::tls(authority.server("gis.vdot.gov"));
-    let address = ([127, 0, 0, 1], partner.port()).into();
     let get = |root: &Authority, name: &str| {
-        let root = reqwest::Certificate::from_pem(root.pem().as_bytes()).expect("a certificate");
-        let client = builder().tls_certs_only([root]).resolve(name, address).build().expect("a client");
-        client.get(format!("https://{name}:{}/api", partner.port())).send().map(|answer| answer.status().as_u16())
+        let request = client(root, &partner, name).get(format!("https://{name}:{}/api", partner.port()));
+        request.send().map(|answer| answer.status().as_u16())
     };
     assert_eq!(get(&authority, "gis.vdot.gov").expect("a trusted name"), 200);
     assert!(get(&authority, "gis.vdot.example").is_err(), "another name");
@@ -63,14 +68,15 @@ fn a_partner_that_is_down_refuses_connections_and_comes_back_on_its_port() {
 
 #[test]
 fn the_scheduling_service_takes_only_its_newest_token() {
-    let service = SchedulingService::new();
-    let client = builder().build().expect("a client");
+    let authority = Authority::new();
+    let service = SchedulingService::new(authority.server("crew.vdot.gov"));
+    let client = client(&authority, &service.http, "crew.vdot.gov");
+    let url = |path: &str| format!("https://crew.vdot.gov:{}{path}", service.http.port());
     let token = || {
-        let request = client.post(service.http.url("/oauth/token")).body("grant_type=client_credentials");
+        let request = client.post(url("/oauth/token")).body("grant_type=client_credentials");
         request.send().expect("an answer").text().expect("a body")
     };
-    let task =
-        |token: &str| client.post(service.http.url("/tasks")).bearer_auth(token).send().expect("an answer").status();
+    let task = |token: &str| client.post(url("/tasks")).bearer_auth(token).send().expect("an answer").status();
     assert!(token().contains("token-1"));
     assert_eq!(task("token-1"), 200);
     service.revoke();
