@@ -43,8 +43,8 @@ impl FromText for ScheduleSpec {
 fn every_spec(text: &str) -> Result<ScheduleSpec, String> {
     match duration(text) {
         None => Err("after `every` comes a duration such as 60s, 5m or 1h30m".to_owned()),
-        Some(every) if every < Duration::from_secs(1) => {
-            Err("the shortest is `every 1s`, or use `on_change`".to_owned())
+        Some(every) if every < Duration::from_millis(100) => {
+            Err("the shortest is `every 100ms`, or use `on_change`".to_owned())
         }
         Some(every) => Ok(ScheduleSpec::Every(every)),
     }
