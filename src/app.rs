@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
-use hms_actors::id::{RecipeId, TargetKey, Timestamp};
+use hms_actors::id::{TargetKey, Timestamp};
 use hms_actors::node::{List, Node as Root, ReloadAll, Shutdown};
 use hms_actors::ports::Clock;
 use tokio::task::JoinHandle;
@@ -33,9 +33,6 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// How often the feeds are told how far readers have come.
 const ADVANCE: Duration = Duration::from_secs(2);
-
-/// Segments of the event log.
-const SEGMENT: u64 = 64 << 20;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +71,8 @@ impl Node {
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
         start_recipes(&world, &operations).await;
         let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations));
-        let server = admin::serve(backend, listen, body).map_err(|error| {
-            StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}"))
-        })?;
+        let server = admin::serve(backend, listen, body)
+            .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         Ok(Self { world, root, arbiters, server, housekeeping })
     }
@@ -87,13 +83,14 @@ impl Node {
 
     /// Whether all arbiters answer.
     pub async fn alive(&self) -> bool {
-        let Ok(recipes) = self.root.send(List).await else { return false };
+        if self.root.send(List).await.is_err() {
+            return false;
+        }
         let asked = self.arbiters.iter().map(|arbiter| {
             let (tell, told) = tokio::sync::oneshot::channel();
-            let asked = arbiter.spawn_fn(move || drop(tell.send(())));
+            let asked = arbiter.spawn_fn(move || tell.send(()).unwrap_or_default());
             async move { asked && told.await.is_ok() }
         });
-        drop(recipes);
         futures_util::future::join_all(asked).await.into_iter().all(|answered| answered)
     }
 
@@ -135,12 +132,11 @@ async fn open_stores(config: NodeConfig, clock: Arc<SystemClock>) -> Result<(Arc
             .map_err(|error| StartError::Part(format!("{}: {error}", config.data_dir.display())))?;
         let store = Store::open(&config.data_dir, clock.clone()).map_err(StartError::of)?;
         let options = feeds::Options {
-            segment_bytes: SEGMENT,
             retention: config.retention,
             dedupe_window: config.dedupe_window,
             disk: config.limits.disk,
             feed_disk: config.limits.feed_disk,
-            clock: Arc::new(move || clock.now()),
+            ..feeds::Options::new(Arc::new(move || clock.now()))
         };
         let feeds = FeedLog::open(&config.data_dir.join("events"), options).map_err(StartError::of)?;
         Ok((store, feeds))
@@ -155,6 +151,8 @@ async fn start_recipes(world: &World, operations: &Operations) {
             tracing::error!(recipe = %recipe.id, "the recipe is not started: {error}");
         }
     }
+    // Every reader is known now: what none of them needs may go.
+    world.feeds.start_retention();
 }
 
 async fn keep_house(world: Arc<World>) {

@@ -20,7 +20,7 @@ pub struct Apply {
 }
 
 /// A node, to be asked and told. `by` is the subject who asks, for the audit.
-#[async_trait]
+#[async_trait(?Send)]
 pub trait Backend: Send + Sync {
     /// Whole or not at all; on disk to stay on return.
     async fn publish(&self, feed: FeedName, events: Vec<NewEvent>) -> Result<views::Published>;

@@ -87,6 +87,7 @@ pub(super) async fn read(mut body: web::Payload, declared: Option<u64>, limit: u
         }
         if refused { Err(too_large()) } else { Ok(bytes.freeze()) }
     };
-    let late = |_| Problem::new(408, "request timeout").detail(format!("the body took longer than {} s", BODY.as_secs()));
+    let late =
+        |_| Problem::new(408, "request timeout").detail(format!("the body took longer than {} s", BODY.as_secs()));
     tokio::time::timeout(BODY, whole).await.map_err(late)?
 }

@@ -91,7 +91,9 @@ async fn nothing_here(request: HttpRequest) -> Answer {
     let path = request.path();
     let allowed = routes::methods_of(path);
     if allowed.is_empty() {
-        return Err(Problem::new(404, "not found").detail(format!("there is no `{path}`; /openapi.json lists all routes")));
+        return Err(
+            Problem::new(404, "not found").detail(format!("there is no `{path}`; /openapi.json lists all routes"))
+        );
     }
     if request.method() == Method::OPTIONS {
         return Ok(HttpResponse::NoContent().insert_header(("Allow", allowed.join(", "))).finish());
@@ -104,6 +106,3 @@ async fn nothing_here(request: HttpRequest) -> Answer {
 fn subject(_: &HttpRequest) -> &'static str {
     "operator"
 }
-
-#[cfg(test)]
-mod tests;

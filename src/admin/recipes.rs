@@ -42,7 +42,10 @@ pub async fn apply(state: Shared, id: web::Path<String>, request: HttpRequest, b
         _ => problem,
     })?;
     let text = String::from_utf8(body.to_vec()).map_err(|error| {
-        Problem::bad_request(format!("the recipe is not UTF-8: the first bad byte is at offset {}", error.utf8_error().valid_up_to()))
+        Problem::bad_request(format!(
+            "the recipe is not UTF-8: the first bad byte is at offset {}",
+            error.utf8_error().valid_up_to()
+        ))
     })?;
     let how = Apply { dry_run: query.dry_run, abandon: query.abandon };
     let applied = state.backend.apply(id, text, how, subject(&request)).await?;

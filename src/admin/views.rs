@@ -102,6 +102,7 @@ pub struct Applied {
     pub revision: u32,
     pub changed: bool,
     pub created: bool,
+    pub paused: bool,
     /// What changes, in words.
     pub diff: String,
     pub next_run_at: Option<String>,
@@ -119,8 +120,8 @@ pub struct RunReport {
     pub delivered: u64,
     /// Events in failed attempts.
     pub failed: u64,
-    pub waiting: u64,
-    pub error: Option<String>,
+    pub backlog: u64,
+    pub last_error: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -182,6 +183,7 @@ pub struct DeadLetter {
     pub may_have_arrived: bool,
     /// The event's data; only when one dead letter is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub data: Option<Box<serde_json::value::RawValue>>,
 }
 

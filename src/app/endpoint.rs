@@ -39,7 +39,7 @@ pub(super) struct Endpoint {
     operations: Arc<Operations>,
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Backend for Endpoint {
     async fn publish(&self, feed: FeedName, events: Vec<NewEvent>) -> Result<views::Published> {
         let began = Instant::now();
@@ -126,8 +126,8 @@ impl Backend for Endpoint {
             target: report.target,
             delivered: report.delivered,
             failed: report.failed,
-            waiting: report.waiting,
-            error: report.error,
+            backlog: report.waiting,
+            last_error: report.error,
         };
         Ok(self.operations.run(&id, wait).await?.into_iter().map(report).collect())
     }
@@ -325,9 +325,10 @@ fn supervisor_view(id: &RecipeId, restarts: u64, snapshot: Option<RecipeSnapshot
         return actor(id.to_string(), "recipe_supervisor", "down", restarts, Vec::new());
     };
     let reader = actor(snapshot.feed.to_string(), "feed_reader", "running", snapshot.reader.restarts, Vec::new());
-    let deliveries = snapshot.targets.iter().map(|status| {
-        actor(status.target.to_string(), "delivery", &word(&status.phase), status.restarts, Vec::new())
-    });
+    let deliveries = snapshot
+        .targets
+        .iter()
+        .map(|status| actor(status.target.to_string(), "delivery", &word(&status.phase), status.restarts, Vec::new()));
     let watches = std::iter::once(reader).chain(deliveries).collect();
     actor(id.to_string(), "recipe_supervisor", "running", restarts, watches)
 }

@@ -1,7 +1,7 @@
 //! What an operator can do to recipes: apply, pause, resume, delete, run. Each change is one audit record,
 //! on disk to stay before the actors hear of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use hms_actors::node::{Apply, Find, Node as Root, Remove};
 use hms_actors::ports::{Clock, EventLog, Ledger};
 use hms_actors::receipt::Entry;
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
+use hms_actors::work::Work;
 use tokio::sync::Mutex;
 
 use super::world::World;
 use crate::recipe::model::{Adapter, From, Recipe, Target};
-use crate::recipe::template::{Owner, Template, paths_can_meet};
-use crate::recipe::{self, Diagnostics, heart, schedule};
-use crate::store::{Applied, AppliedTarget, Change, Recipe as Stored, RecipeChange};
+use crate::recipe::{self, Diagnostics, heart, meeting, schedule};
+use crate::store::{Applied, AppliedTarget, Change, RecipeChange, StoredRecipe as Stored};
 
 /// Events that become dead letters in one commit.
 const ABANDON_AT_ONCE: usize = 1_000;
@@ -53,6 +53,7 @@ pub struct Outcome {
     pub revision: Revision,
     pub changed: bool,
     pub created: bool,
+    pub paused: bool,
     pub diff: String,
     pub next_run_in: Option<Duration>,
 }
@@ -83,33 +84,39 @@ impl Operations {
         }
         let _guard = self.one_at_a_time.lock().await;
         let stored = self.world.store.recipe(id);
-        let current = stored.as_ref().map(|stored| parse_stored(stored)).transpose()?;
-        let diff = recipe::diff(current.as_ref(), &new);
-        if let Some(why) = diff.refused() {
+        let current = stored.as_ref().map(parse_stored).transpose()?;
+        let diff = current.as_ref().map(|current| recipe::diff(current, &new));
+        if let Some(why) = diff.as_ref().and_then(|diff| diff.refused.first()) {
             return Err(Refused::conflict(why));
         }
-        self.check_paths(&new)?;
+        self.check_targets(current.as_ref(), &new)?;
         let zone = self.world.settings().config.timezone;
-        let next_run_in = schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now());
         let revision = self.world.store.next_revision(id);
-        let outcome = |changed| Outcome {
+        let outcome = |changed: bool| Outcome {
             revision: if changed { revision } else { revision - 1 },
             changed,
             created: stored.is_none(),
-            diff: diff.to_string(),
-            next_run_in,
+            paused: stored.as_ref().is_some_and(|stored| stored.paused),
+            diff: diff
+                .as_ref()
+                .map_or_else(|| format!("a new recipe with {} targets", new.targets.len()), ToString::to_string),
+            next_run_in: schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now()),
         };
         if current.as_ref() == Some(&new) {
             return Ok(outcome(false));
         }
-        let removed = removed_targets(current.as_ref(), &new);
-        self.check_backlog(id, &removed, how.abandon).await?;
+        let removed: Vec<TargetName> = diff.iter().flat_map(|diff| diff.removed().cloned()).collect();
+        self.check_backlog(id, &removed, how.abandon)?;
         if how.dry_run {
             return Ok(outcome(true));
         }
         let renamed = new.targets.iter().filter_map(|target| target.renamed_from.clone());
         self.retire(id, removed.iter().cloned().chain(renamed).collect()).await?;
-        let applied = self.record_applied(text, &new, stored.as_ref(), current.as_ref(), &removed, by).await;
+        let kept = |target: &Target| {
+            let same = diff.as_ref().is_some_and(|diff| !diff.restarts(&target.name));
+            stored.as_ref()?.targets.get(&target.name).filter(|_| same).map(|target| target.revision)
+        };
+        let applied = self.record_applied(&new, stored.as_ref(), &kept, &removed, by).await;
         // Also after a failure: what was ended for the change goes on.
         if applied.is_ok() || stored.is_some() {
             self.start(id).await?;
@@ -119,10 +126,9 @@ impl Operations {
 
     async fn record_applied(
         &self,
-        text: &str,
         new: &Recipe,
         stored: Option<&Stored>,
-        current: Option<&Recipe>,
+        kept: &impl Fn(&Target) -> Option<Revision>,
         removed: &[TargetName],
         by: &str,
     ) -> Result<(), Refused> {
@@ -131,8 +137,17 @@ impl Operations {
             self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
         }
         let revision = self.world.store.next_revision(id);
-        let targets = self.applied_targets(new, stored, current, revision).await?;
-        let applied = Applied { revision, feed: feed.clone(), text: text.to_owned(), targets };
+        // A new recipe starts where `from` says, a target that is added later at the head.
+        let from = if stored.is_none() { &new.source.from } else { &From::Now };
+        let start = self.offset_of(feed, from)?;
+        let target = |target: &Target| AppliedTarget {
+            target: target.name.clone(),
+            revision: kept(target).unwrap_or(revision),
+            start,
+            renamed_from: target.renamed_from.clone(),
+        };
+        let targets = new.targets.iter().map(target).collect();
+        let applied = Applied { revision, feed: feed.clone(), text: new.text.clone(), targets };
         self.record(id, Change::Applied(applied), by).await?;
         let gone = |name: &&TargetName| !new.targets.iter().any(|target| target.name == **name);
         for target in stored.iter().flat_map(|stored| stored.targets.keys()).filter(gone) {
@@ -154,7 +169,7 @@ impl Operations {
         let _guard = self.one_at_a_time.lock().await;
         let stored = self.stored(id)?;
         let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
-        self.check_backlog(id, &targets, abandon).await?;
+        self.check_backlog(id, &targets, abandon)?;
         self.tell(Remove(id.clone())).await?;
         for target in &targets {
             self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
@@ -204,7 +219,7 @@ impl Operations {
         for target in stored.targets.keys() {
             let key = TargetKey { recipe: id.clone(), target: target.clone() };
             let below = self.world.store.settled(&key).map_or(0, |settled| settled.below());
-            self.world.feeds.register_reader(&stored.feed, &reader(id, target), below).await?;
+            self.world.feeds.register_reader(&stored.feed, &reader(id, target), below);
             oldest = Some(oldest.map_or(below, |oldest: Offset| oldest.min(below)));
         }
         let frontier = self.world.store.frontier(id).or(oldest).unwrap_or(0);
@@ -236,63 +251,41 @@ impl Operations {
         *self.world.feeds.head(feed).borrow()
     }
 
-    /// A new recipe starts where `from` says, a target that is added later at the head.
-    async fn applied_targets(
-        &self,
-        new: &Recipe,
-        stored: Option<&Stored>,
-        current: Option<&Recipe>,
-        revision: Revision,
-    ) -> Result<Vec<AppliedTarget>, Refused> {
-        let start = match (stored, &new.source.from) {
-            (None, from) => self.offset_of(&new.source.feed, from).await?,
-            (Some(_), _) => self.head(&new.source.feed),
-        };
-        let kept = |target: &Target| {
-            let before = current?;
-            let same = before.source == new.source && before.targets.contains(target);
-            stored?.targets.get(&target.name).filter(|_| same).map(|target| target.revision)
-        };
-        let applied = new.targets.iter().map(|target| AppliedTarget {
-            target: target.name.clone(),
-            revision: kept(target).unwrap_or(revision),
-            start,
-            renamed_from: target.renamed_from.clone(),
-        });
-        Ok(applied.collect())
-    }
-
-    async fn offset_of(&self, feed: &FeedName, from: &From) -> Result<Offset, Failure> {
+    fn offset_of(&self, feed: &FeedName, from: &From) -> Result<Offset, Failure> {
         let head = self.head(feed);
         Ok(match from {
             From::Now => head,
             From::Beginning => 0,
             From::Offset(offset) => (*offset).min(head),
-            From::Time(time) => self.world.feeds.offset_at(feed, Timestamp(time.timestamp_millis())).await?,
+            From::Time(time) => self.world.feeds.offset_at(feed, Timestamp(time.timestamp_millis()))?,
         })
     }
 
-    /// Two targets of a node never write to one file.
-    fn check_paths(&self, new: &Recipe) -> Result<(), Refused> {
-        let others = self.world.store.recipes().into_iter().filter(|stored| stored.id != new.id);
-        let others: Vec<Recipe> = others.filter_map(|stored| parse_stored(&stored).ok()).collect();
-        for (index, target) in new.targets.iter().enumerate() {
-            let siblings = new.targets[index + 1..].iter().map(|other| (new, other));
-            let all = others.iter().flat_map(|recipe| recipe.targets.iter().map(move |target| (recipe, target)));
-            for (recipe, other) in siblings.chain(all) {
-                if can_meet((new, target), (recipe, other)) {
-                    return Err(Refused::conflict(format!(
-                        "target `{}` and target `{}` of recipe `{}` can write to one file: give them different paths",
-                        target.name, other.name, recipe.id
-                    )));
-                }
+    /// What the recipe alone can't tell: two targets of a node never write to one file, and a target that is
+    /// served in another way is another target.
+    fn check_targets(&self, current: Option<&Recipe>, new: &Recipe) -> Result<(), Refused> {
+        let others: Vec<Recipe> =
+            self.world.store.recipes().iter().filter_map(|other| parse_stored(other).ok()).collect();
+        if let Some(meeting) = meeting::find(new, &others) {
+            return Err(Refused::conflict(meeting.to_string()));
+        }
+        let takes_requests = |target: &Target| matches!(target.adapter, Adapter::Rest(_));
+        for target in &new.targets {
+            let before = target.renamed_from.as_ref().unwrap_or(&target.name);
+            let old = current.iter().flat_map(|recipe| &recipe.targets).find(|old| old.name == *before);
+            if old.is_some_and(|old| takes_requests(old) != takes_requests(target)) {
+                return Err(Refused::conflict(format!(
+                    "target `{}` can't turn from requests to files or back: what was begun could not be finished. \
+                     Give it another name",
+                    target.name
+                )));
             }
         }
         Ok(())
     }
 
     /// Refuses to drop a target that has something waiting, unless told to.
-    async fn check_backlog(&self, id: &RecipeId, targets: &[TargetName], abandon: bool) -> Result<(), Refused> {
+    fn check_backlog(&self, id: &RecipeId, targets: &[TargetName], abandon: bool) -> Result<(), Refused> {
         let mut counts = BTreeMap::new();
         for target in targets {
             let waiting = self.waiting(&TargetKey { recipe: id.clone(), target: target.clone() });
@@ -343,42 +336,17 @@ impl Operations {
     }
 }
 
-fn begun_offsets(work: Option<hms_actors::work::Work>) -> std::collections::BTreeSet<Offset> {
-    use hms_actors::work::Work;
+fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {
     match work {
         Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets).collect(),
         Some(Work::File(work)) => work.plan.rows.iter().map(|row| row.offset).collect(),
-        None => Default::default(),
+        None => BTreeSet::new(),
     }
 }
 
 fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {
     recipe::parse(stored.id.as_str(), stored.text())
         .map_err(|errors| Failure::node(format!("the stored text of recipe `{}` is not valid: {errors}", stored.id)))
-}
-
-/// Targets that go, other than by a rename.
-fn removed_targets(current: Option<&Recipe>, new: &Recipe) -> Vec<TargetName> {
-    let stays = |target: &&Target| {
-        new.targets.iter().any(|other| other.name == target.name || other.renamed_from.as_ref() == Some(&target.name))
-    };
-    let old = current.map_or(&[][..], |recipe| &recipe.targets);
-    old.iter().filter(|target| !stays(target)).map(|target| target.name.clone()).collect()
-}
-
-fn can_meet(a: (&Recipe, &Target), b: (&Recipe, &Target)) -> bool {
-    let place = |target: &Target| match &target.adapter {
-        Adapter::Sftp(sftp) => Some((Some((sftp.host.clone(), sftp.port)), sftp.file.path.clone())),
-        Adapter::File(file) => Some((None, file.path.clone())),
-        Adapter::Rest(_) => None,
-    };
-    let (Some((host_a, path_a)), Some((host_b, path_b))) = (place(a.1), place(b.1)) else { return false };
-    let (Ok(path_a), Ok(path_b)) = (Template::parse(&path_a), Template::parse(&path_b)) else { return false };
-    host_a == host_b
-        && paths_can_meet(
-            (&path_a, Owner { recipe: a.0.id.as_str(), target: a.1.name.as_str() }),
-            (&path_b, Owner { recipe: b.0.id.as_str(), target: b.1.name.as_str() }),
-        )
 }
 
 /// The name under which a target's position is known to its feed.

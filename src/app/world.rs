@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
 use hms_actors::failure::{Failure, FailureKind};
-use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, Timestamp};
+use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
 
-use crate::adapters::file::FileDropPartner;
+use crate::adapters::file::{Busy, LocalPartner};
 use crate::adapters::rest::{RestContext, RestPartner, tls_config};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
@@ -31,6 +31,8 @@ pub(super) struct World {
     pub feeds: Arc<FeedLog>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<SystemClock>,
+    /// Local files on which an operation has not come back.
+    busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
 }
 
@@ -62,7 +64,14 @@ impl World {
         clock: Arc<SystemClock>,
         settings: Reloaded,
     ) -> Arc<Self> {
-        Arc::new(Self { store, feeds, metrics, clock, settings: RwLock::new(Arc::new(settings)) })
+        Arc::new(Self {
+            store,
+            feeds,
+            metrics,
+            clock,
+            busy: Busy::default(),
+            settings: RwLock::new(Arc::new(settings)),
+        })
     }
 
     pub fn settings(&self) -> Arc<Reloaded> {
@@ -100,7 +109,8 @@ impl World {
         for later in (revision + 1..=stored.revision).rev() {
             let named = parse(later)?.targets.into_iter().find(|target| target.name == name);
             let before = named.and_then(|target| target.renamed_from);
-            let known_before = |name| parse(later - 1).is_ok_and(|recipe| recipe.targets.iter().any(|t| t.name == *name));
+            let known_before =
+                |name: &TargetName| parse(later - 1).is_ok_and(|recipe| recipe.targets.iter().any(|t| t.name == *name));
             if let Some(before) = before
                 && !known_before(&name)
             {
@@ -145,7 +155,7 @@ impl Partners for Made {
             }
             Adapter::File(file) => {
                 let path_of = path_of(file, &key, settings.config.timezone)?;
-                Ok(Rc::new(FileDropPartner::new(file, shape, path_of)))
+                Ok(Rc::new(LocalPartner::new(key, file, shape, path_of, self.0.busy.clone())))
             }
             Adapter::Rest(_) => Err(Failure::node(format!("{key} takes no files"))),
         }

@@ -12,7 +12,7 @@ use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use super::Error;
-use crate::app::{Node, Options};
+use crate::app::Node;
 use crate::config::{self, NodeConfig, Overrides};
 use crate::telemetry;
 
@@ -41,12 +41,14 @@ pub(crate) struct Serve {
 impl Serve {
     pub fn run(self) -> Result<(), Error> {
         telemetry::start();
-        let options = Options { insecure_loopback: self.insecure_loopback };
-        let overrides = Overrides { data_dir: self.data_dir, listen: self.listen };
-        let config =
-            config::load(self.config.as_deref(), overrides).map_err(|error| Error::Usage(error.to_string()))?;
+        let config = self.config()?;
         refuse_strangers(config.listen, self.insecure_loopback)?;
-        actix_rt::System::new().block_on(live(config, options))
+        actix_rt::System::new().block_on(live(config, self))
+    }
+
+    fn config(&self) -> Result<NodeConfig, Error> {
+        let overrides = Overrides { data_dir: self.data_dir.clone(), listen: self.listen };
+        config::load(self.config.as_deref(), overrides).map_err(|error| Error::Usage(error.to_string()))
     }
 }
 
@@ -63,18 +65,18 @@ fn refuse_strangers(listen: SocketAddr, insecure_loopback: bool) -> Result<(), E
     Err(Error::Usage(format!("{listen} is refused: {why}; use 127.0.0.1:{port} or [::1]:{port}", port = listen.port())))
 }
 
-async fn live(config: NodeConfig, options: Options) -> Result<(), Error> {
+async fn live(config: NodeConfig, serve: Serve) -> Result<(), Error> {
     // Before the start, so that a signal during a long recovery is not lost.
     let mut signals = Signals::new()?;
-    let node = Node::start(config, options).await.map_err(|error| Error::Failed(error.to_string()))?;
+    let node = Node::start(config).await.map_err(|error| Error::Failed(error.to_string()))?;
     info!(address = %node.address(), "the node listens");
-    if !options.insecure_loopback {
+    if !serve.insecure_loopback {
         info!("this version has no tokens: whoever is on this machine may use the admin endpoint");
     }
     tell(&[NotifyState::Ready]);
     tokio::select! {
         () = feed_watchdog(&node) => {}
-        () = until_stopped(&node, &mut signals) => {}
+        () = until_stopped(&node, &serve, &mut signals) => {}
     }
     tell(&[NotifyState::Stopping]);
     info!("the node stops: deliveries in flight end first");
@@ -92,15 +94,26 @@ async fn live(config: NodeConfig, options: Options) -> Result<(), Error> {
 }
 
 /// Reloads as often as it is told to, until it is told to stop.
-async fn until_stopped(node: &Node, signals: &mut Signals) {
+async fn until_stopped(node: &Node, serve: &Serve, signals: &mut Signals) {
     while let Told::Reload = signals.next().await {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(_) => tell(&[NotifyState::Reloading]),
         }
-        node.reload().await;
-        info!("configuration and secrets are read again");
+        reload(node, serve).await;
         tell(&[NotifyState::Ready]);
+    }
+}
+
+/// A configuration that is not valid leaves the node with the one that it has.
+async fn reload(node: &Node, serve: &Serve) {
+    let reloaded = match serve.config() {
+        Ok(config) => node.reload(config).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match reloaded {
+        Ok(()) => info!("configuration and secrets are read again"),
+        Err(why) => warn!("the node goes on with the configuration that it has: {why}"),
     }
 }
 

@@ -213,7 +213,7 @@ async fn show(client: &Client, id: &RecipeId, json: bool) -> Result<(), Error> {
     let names = ["target", "guarantee", "state", "checkpoint", "backlog", "in_flight"];
     let rows: Vec<_> = targets.iter().map(|target| names.map(|name| render::cell(target, name))).collect();
     render::line("")?;
-    render::table(["TARGET", "GUARANTEE", "CIRCUIT", "CHECKPOINT", "BACKLOG", "IN FLIGHT"], &rows)?;
+    render::table(["TARGET", "GUARANTEE", "STATE", "CHECKPOINT", "BACKLOG", "IN FLIGHT"], &rows)?;
     for target in &targets {
         if let Some(error) = render::field(target, "last_error") {
             render::line(&format!("\n{}: {error}", render::cell(target, "target")))?;

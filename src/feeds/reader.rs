@@ -78,14 +78,12 @@ pub(super) fn read_now(located: Located, feed: &FeedName, max_bytes: usize) -> i
     let mut events = Vec::new();
     let mut bytes = 0;
     while bytes < max_bytes && !rest.is_empty() {
+        // Frames are longer than their data: several that fit into what is left can't reach the limit early.
         let (chunk, later) = rest.split_at(neighbours(rest, CHUNK.min(max_bytes - bytes)));
         let start = chunk[0].position;
         let mut buffer = vec![0; (end(chunk) - u64::from(start)) as usize];
         log.read_exact_at(&mut buffer, u64::from(start))?;
         for entry in chunk {
-            if bytes >= max_bytes {
-                break;
-            }
             let event = event_in(&buffer[(entry.position - start) as usize..], feed, offset)
                 .ok_or_else(|| damaged(offset, entry))?;
             bytes += event.data.len();

@@ -20,8 +20,7 @@ impl Ledger for Store {
         self.ledger.submit(writer::Job::Barrier).await?;
         let (id, settled) = self.target(target)?;
         let work = self.begun(id).await?;
-        let doubt = self.core.state().ticket_of(target, Cause::Doubt);
-        Ok(Opened { epoch, settled, work, doubt })
+        Ok(Opened { epoch, settled, work })
     }
 
     async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
@@ -41,6 +40,10 @@ impl Ledger for Store {
     async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
         entries.iter().try_for_each(check_numbers)?;
         self.ledger.submit(writer::Job::Commit { target: target.clone(), epoch, entries }).await
+    }
+
+    fn held_by(&self, target: &TargetKey) -> Option<u64> {
+        self.core.state().ticket_of(target, Cause::Doubt)
     }
 }
 

@@ -36,9 +36,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hms_actors::failure::Failure;
-use hms_actors::id::TargetKey;
 use hms_actors::ports::Clock;
-use hms_actors::receipt::Entry;
 
 use crate::fault;
 use cache::Cache;
@@ -53,9 +51,6 @@ use writer::Writer;
 
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
 pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
-
-/// Is told what was really written for a target, after the sync, on the ledger's thread: it must be quick.
-pub type Observer = Arc<dyn Fn(&TargetKey, &[Entry]) + Send + Sync>;
 
 /// A clock that threads can share.
 pub type SharedClock = Arc<dyn Clock + Send + Sync>;
@@ -109,11 +104,11 @@ const SAVE_EVERY: Duration = Duration::from_secs(3);
 
 impl Store {
     /// Opens the store in a data directory: cuts torn ends, loads or rebuilds the state. Blocks on the disk.
-    pub fn open(data: &Path, clock: SharedClock, observer: Observer) -> Result<Arc<Self>, Failure> {
-        Self::open_with(data, clock, observer, Sizes::default())
+    pub fn open(data: &Path, clock: SharedClock) -> Result<Arc<Self>, Failure> {
+        Self::open_with(data, clock, Sizes::default())
     }
 
-    fn open_with(data: &Path, clock: SharedClock, observer: Observer, sizes: Sizes) -> Result<Arc<Self>, Failure> {
+    fn open_with(data: &Path, clock: SharedClock, sizes: Sizes) -> Result<Arc<Self>, Failure> {
         let work_dir = data.join("work");
         std::fs::create_dir_all(&work_dir).map_err(|e| at(&work_dir, "create", &e))?;
         let only_one = take_lock(data)?;
@@ -131,7 +126,7 @@ impl Store {
         let letters = Arc::new(Committer::spawn("hms-letters", LARGE_JOBS, letters)?);
         let (state, cache) = (RwLock::new(state), Mutex::new(cache));
         let core = Arc::new(Core { state, fences: Fences::default(), health, room, clock, cache });
-        let writer = Writer::new(core.clone(), journal, letters.clone(), observer);
+        let writer = Writer::new(core.clone(), journal, letters.clone());
         Ok(Arc::new(Self {
             audit,
             ledger: Committer::spawn("hms-ledger", JOBS, writer)?,

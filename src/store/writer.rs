@@ -8,13 +8,13 @@ use hms_actors::failure::Failure;
 use hms_actors::id::{Epoch, TargetKey};
 use hms_actors::receipt::Entry;
 
+use super::Core;
 use super::audit::Journal;
 use super::draft::{Draft, Outcome};
 use super::file::AppendError;
 use super::group::{Committer, Log};
 use super::keyed::{self, Keyed};
 use super::record::{Body, RecipeChange};
-use super::{Core, Observer};
 use crate::fault;
 
 pub(super) enum Job {
@@ -43,7 +43,6 @@ pub(super) struct Writer {
     core: Arc<Core>,
     journal: Journal,
     letters: Arc<Committer<Keyed>>,
-    observer: Observer,
 }
 
 impl Log for Writer {
@@ -70,8 +69,8 @@ impl Log for Writer {
 }
 
 impl Writer {
-    pub fn new(core: Arc<Core>, journal: Journal, letters: Arc<Committer<Keyed>>, observer: Observer) -> Self {
-        Self { core, journal, letters, observer }
+    pub fn new(core: Arc<Core>, journal: Journal, letters: Arc<Committer<Keyed>>) -> Self {
+        Self { core, journal, letters }
     }
 
     fn write(&mut self, group: Vec<Job>) -> Vec<Result<(), Failure>> {
@@ -118,10 +117,6 @@ impl Writer {
         }
         if let Some(Body::Recipe(_)) = outcome.records.last().map(|record| &record.body) {
             self.core.fences.retain(|target| state.targets.contains_key(target));
-        }
-        drop(state);
-        for (target, entries) in outcome.written.iter().filter(|(_, entries)| !entries.is_empty()) {
-            (self.observer)(target, entries);
         }
     }
 }

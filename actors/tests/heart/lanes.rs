@@ -397,6 +397,7 @@ proptest! {
             let mut delivered = world.ledger.delivered();
             delivered.sort();
             prop_assert_eq!(delivered, published);
+            prop_assert_eq!(look(&supervisor).await.targets[0].backlog, 0);
             let accepted = world.partner.accepted.borrow();
             let keys = world.log.events.borrow();
             for k in 0..4 {
@@ -405,7 +406,6 @@ proptest! {
                     .filter(|&offset| keys[offset as usize].subject.as_ref() == Some(&subject)).collect();
                 prop_assert!(of_key.is_sorted(), "{:?}", of_key);
             }
-            prop_assert_eq!(look(&supervisor).await.targets[0].backlog, 0);
             Ok(())
         })?;
     }

@@ -23,13 +23,13 @@ use crate::secrets::{Secret, Secrets};
 
 /// Where secrets come from: in a node that is [`Secrets`].
 pub trait FindSecret: Send + Sync {
-    /// The first of `names` that exists, if `host` may be given it.
-    fn find(&self, names: &[String], host: &str) -> Result<Secret, Failure>;
+    /// The target's secret of the kind that `suffix` says, if `host` may be given it. A name that the recipe gives stands alone.
+    fn find(&self, target: &TargetName, suffix: &str, explicit: Option<&str>, host: &str) -> Result<Secret, Failure>;
 }
 
 impl FindSecret for Secrets {
-    fn find(&self, names: &[String], host: &str) -> Result<Secret, Failure> {
-        Secrets::find(self, names, host)
+    fn find(&self, target: &TargetName, suffix: &str, explicit: Option<&str>, host: &str) -> Result<Secret, Failure> {
+        Secrets::find(self, &self.names_for(target, suffix, explicit)?, host)
     }
 }
 
@@ -57,8 +57,10 @@ impl Credential {
 /// A target's `auth`, compiled.
 pub(super) struct Auth {
     scheme: Scheme,
-    /// Names of the secret, in the order in which they are tried.
-    names: Vec<String>,
+    target: TargetName,
+    /// The name that the recipe gives to the secret, and the kind of secret.
+    secret: Option<String>,
+    suffix: &'static str,
     /// The host that is given the secret.
     host: String,
     context: Arc<RestContext>,
@@ -95,13 +97,14 @@ impl Auth {
             Scheme::Token(source) => source.host().to_owned(),
             _ => url.host_str().unwrap_or_default().to_owned(),
         };
-        let names = secret_names(target, auth);
-        Ok(Self { scheme, names, host, context, last: RefCell::new(None), generation: Cell::new(0) })
+        let (secret, suffix) = secret_of(auth);
+        let (target, secret) = (target.clone(), secret.clone());
+        Ok(Self { scheme, target, secret, suffix, host, context, last: RefCell::new(None), generation: Cell::new(0) })
     }
 
     /// The header for a request that goes out now.
     pub async fn credential(&self) -> Result<Credential, Failure> {
-        let secret = self.context.secrets.find(&self.names, &self.host)?;
+        let secret = self.context.secrets.find(&self.target, self.suffix, self.secret.as_deref(), &self.host)?;
         let generation = self.generation_of(&secret.value);
         let exposed = secret.value.expose_secret();
         let mut mask = Mask::new(&secret.name);
@@ -160,8 +163,8 @@ pub(super) fn header(auth: &model::Auth) -> Result<HeaderName, Failure> {
 
 /// What `hms sync check` shows in place of the value.
 pub(super) fn shown(target: &TargetName, auth: &model::Auth) -> String {
-    let names = secret_names(target, auth);
-    let name = names.first().map_or("?", String::as_str);
+    let (secret, suffix) = secret_of(auth);
+    let name = secret.clone().or_else(|| Secrets::names(target, suffix).into_iter().next()).unwrap_or_default();
     match auth {
         model::Auth::ApiKey { .. } => format!("<secret {name}>"),
         model::Auth::Bearer { .. } => format!("Bearer <secret {name}>"),
@@ -170,15 +173,14 @@ pub(super) fn shown(target: &TargetName, auth: &model::Auth) -> String {
     }
 }
 
-/// An explicit name stands alone.
-fn secret_names(target: &TargetName, auth: &model::Auth) -> Vec<String> {
-    let (secret, suffix) = match auth {
+/// The name that the recipe gives, and the kind of secret.
+fn secret_of(auth: &model::Auth) -> (&Option<String>, &'static str) {
+    match auth {
         model::Auth::ApiKey { secret, .. } => (secret, "KEY"),
         model::Auth::Bearer { secret } => (secret, "TOKEN"),
         model::Auth::Basic { secret, .. } => (secret, "PASSWORD"),
         model::Auth::OAuth2ClientCredentials { secret, .. } => (secret, "CLIENT_SECRET"),
-    };
-    secret.as_ref().map_or_else(|| Secrets::names(target, suffix), |name| vec![name.clone()])
+    }
 }
 
 /// User and password as HTTP's basic scheme wants them.

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::recipe::model::{self, Batch, BatchFormat, From};
-use crate::secrets::Secret;
+use crate::secrets::{Secret, Secrets};
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetName, Timestamp};
 
 pub fn event(id: &str, data: &str) -> Event {
@@ -73,7 +73,8 @@ impl Safe {
 }
 
 impl FindSecret for Safe {
-    fn find(&self, names: &[String], host: &str) -> Result<Secret, Failure> {
+    fn find(&self, target: &TargetName, suffix: &str, explicit: Option<&str>, host: &str) -> Result<Secret, Failure> {
+        let names = explicit.map_or_else(|| Secrets::names(target, suffix), |name| vec![name.to_owned()]);
         self.hosts.lock().unwrap().push(host.into());
         let values = self.values.lock().unwrap();
         let found =

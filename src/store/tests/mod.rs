@@ -34,7 +34,7 @@ fn clock() -> SharedClock {
 }
 
 fn try_open(data: &Path) -> Result<Arc<Store>, Failure> {
-    Store::open_with(data, clock(), Arc::new(|_, _| {}), SMALL)
+    Store::open_with(data, clock(), SMALL)
 }
 
 fn open(data: &Path) -> Arc<Store> {
