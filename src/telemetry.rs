@@ -1,30 +1,20 @@
-//! Logs on stderr: for people on a terminal, JSON lines elsewhere. Lines of the target `audit` are the bare message
-//! and nothing else, whatever the filter says: they were promised to the letter. Metrics are not made here.
+//! Logs on stderr: for people on a terminal, JSON lines elsewhere. Lines of the target `audit` are written whatever
+//! the filter says: they were promised. Metrics are not made here.
 
 use std::io::IsTerminal;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber, error, warn};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, layer};
+use tracing::{error, warn};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-/// The target of the lines that scripts look for.
-const AUDIT: &str = "audit";
-
 /// From here on the process logs, panics included. Later calls do nothing.
 pub fn start() {
-    let (filter, complaint) = filter();
-    let audit = layer()
-        .event_format(BareMessage)
-        .with_writer(std::io::stderr)
-        .with_filter(filter_fn(|metadata| metadata.target() == AUDIT));
-    let started = tracing_subscriber::registry().with(lines().with_filter(filter)).with(audit).try_init();
-    if started.is_err() {
+    let given = std::env::var("HMS_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_default();
+    let (filter, complaint) = filter(&given);
+    if tracing_subscriber::registry().with(lines().with_filter(filter)).try_init().is_err() {
         return;
     }
     log_panics();
@@ -33,21 +23,21 @@ pub fn start() {
     }
 }
 
-/// `HMS_LOG`, else `RUST_LOG`, else what an operator wants to see; and what is wrong with it.
-fn filter() -> (EnvFilter, Option<String>) {
-    let given = std::env::var("HMS_LOG").or_else(|_| std::env::var("RUST_LOG")).unwrap_or_default();
+/// What was asked for, else what an operator wants to see; and what is wrong with what was asked for.
+fn filter(given: &str) -> (EnvFilter, Option<String>) {
     let builder = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    let (filter, complaint) = match builder().parse(&given) {
+    let (filter, complaint) = match builder().parse(given) {
         Ok(filter) => (filter, None),
         Err(error) => (builder().parse_lossy(""), Some(error.to_string())),
     };
-    let not_twice = "audit=off".parse().expect("is a directive");
-    (filter.add_directive(not_twice), complaint)
+    let promised = "audit=info".parse().expect("is a directive");
+    let chatter = "actix_server=warn".parse().expect("is a directive");
+    (filter.add_directive(chatter).add_directive(promised), complaint)
 }
 
 fn lines() -> Box<dyn Layer<Registry> + Send + Sync> {
     if std::io::stderr().is_terminal() {
-        return layer().with_target(false).with_writer(std::io::stderr).boxed();
+        return layer().with_writer(std::io::stderr).boxed();
     }
     layer()
         .json()
@@ -65,31 +55,6 @@ fn log_panics() {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(place, "panic: {message}");
     }));
-}
-
-/// The message of an event as a whole line.
-struct BareMessage;
-
-impl<S, N> FormatEvent<S, N> for BareMessage
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        writeln!(writer, "{}", message.0)
-    }
-}
-
-struct Message(String);
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
-        }
-    }
 }
 
 #[cfg(test)]
@@ -113,14 +78,17 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_line_is_the_bare_message() {
+    fn a_promised_line_is_written_whatever_the_filter_says() {
         let page = Page::default();
         let writer = page.clone();
-        let audit = layer().event_format(BareMessage).with_writer(move || writer.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(audit), || {
-            let recipe = "vdot.bridge_grant";
-            tracing::info!(target: "audit", recipe, "sync.success.{recipe} {}", 1);
+        let lines = layer().json().flatten_event(true).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(lines.with_filter(filter("off").0));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "audit", "sync.success.{} {}", "vdot.bridge_grant", 1);
+            tracing::error!("not asked for");
         });
-        assert_eq!(*page.0.lock().expect("one writer"), b"sync.success.vdot.bridge_grant 1\n");
+        let text = String::from_utf8(page.0.lock().expect("one writer").clone()).expect("text");
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.contains(r#""message":"sync.success.vdot.bridge_grant 1","target":"audit""#), "{text}");
     }
 }

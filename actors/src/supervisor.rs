@@ -315,7 +315,7 @@ impl RecipeSupervisor {
             status.in_flight = 0;
             status.enter(Phase::Down, self.env.clock.now());
         }
-        tracing::error!(recipe = %self.settings.id, target = %name, panicked, ?wait, "a delivery died; it is started again");
+        tracing::error!(recipe = %self.settings.id, delivery = %name, panicked, ?wait, "a delivery died; it is started again");
         self.env.witness.restarted(&self.settings.id, name.as_str());
         ctx.run_later(wait, move |supervisor, ctx| {
             if supervisor.targets.get(&name).is_some_and(|child| child.generation == generation) {

@@ -142,11 +142,11 @@ impl Backend for Endpoint {
             views::TicketState::Open => TicketState::Open,
             views::TicketState::Resolved => TicketState::Resolved,
         });
-        Ok(self.world.store.tickets(state).into_iter().map(ticket_view).collect())
+        Ok(self.world.store.tickets(state).into_iter().map(|ticket| self.ticket_view(ticket)).collect())
     }
 
     async fn ticket(&self, number: u64) -> Result<views::TicketView> {
-        let ticket = self.world.store.ticket(number).map(ticket_view);
+        let ticket = self.world.store.ticket(number).map(|ticket| self.ticket_view(ticket));
         ticket.ok_or_else(|| AdminError::not_found(format!("there is no ticket {number}")))
     }
 
@@ -267,6 +267,28 @@ impl Endpoint {
         }
     }
 
+    fn ticket_view(&self, ticket: Ticket) -> views::TicketView {
+        let open = ticket.state == TicketState::Open;
+        views::TicketView {
+            number: ticket.number,
+            state: match ticket.state {
+                TicketState::Open => views::TicketState::Open,
+                TicketState::Resolved => views::TicketState::Resolved,
+            },
+            recipe: ticket.key.recipe.to_string(),
+            target: ticket.key.target.to_string(),
+            cause: ticket.cause,
+            reason: ticket.reason,
+            opened_at: Moment(ticket.opened_at),
+            resolved_at: ticket.resolved_at.map(Moment),
+            attempts: ticket.attempts,
+            // What an open one holds up changes with every event.
+            backlog: if open { self.operations.waiting(&ticket.key) } else { ticket.backlog },
+            last_error: Some(ticket.last_error),
+            note: ticket.note,
+        }
+    }
+
     fn summary(&self, stored: &StoredRecipe, snapshot: Option<&RecipeSnapshot>) -> views::RecipeSummary {
         let parsed = recipe::parse(stored.id.as_str(), stored.text()).ok();
         let next = snapshot.and_then(|snapshot| snapshot.reader.next_run_at).filter(|_| !stored.paused);
@@ -379,26 +401,6 @@ fn audit_lines(world: &World, from: u64, limit: usize) -> std::result::Result<By
         }
     }
     Ok(bytes.freeze())
-}
-
-fn ticket_view(ticket: Ticket) -> views::TicketView {
-    views::TicketView {
-        number: ticket.number,
-        state: match ticket.state {
-            TicketState::Open => views::TicketState::Open,
-            TicketState::Resolved => views::TicketState::Resolved,
-        },
-        recipe: ticket.key.recipe.to_string(),
-        target: ticket.key.target.to_string(),
-        cause: ticket.cause,
-        reason: ticket.reason,
-        opened_at: Moment(ticket.opened_at),
-        resolved_at: ticket.resolved_at.map(Moment),
-        attempts: ticket.attempts,
-        backlog: ticket.backlog,
-        last_error: Some(ticket.last_error),
-        note: ticket.note,
-    }
 }
 
 fn letter_view(letter: DeadLetter) -> views::DeadLetterView {

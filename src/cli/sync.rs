@@ -267,15 +267,22 @@ async fn run(client: &Client, id: &RecipeId, no_wait: bool, json: bool) -> Resul
         let width = answer.targets.iter().map(|run| run.target.len()).max().unwrap_or(0);
         answer.targets.iter().try_for_each(|run| render::line(&outcome(run, width)))?;
     }
-    match answer.targets.iter().filter(|run| run.failed > 0).count() {
+    match answer.targets.iter().filter(|run| run.has_failed()).count() {
         0 => Ok(()),
         failed => Err(Error::Failed(format!("{failed} of {} targets failed", answer.targets.len()))),
     }
 }
 
+impl TargetRun {
+    /// Also without an attempt: a target that is held or paused says why.
+    fn has_failed(&self) -> bool {
+        self.failed > 0 || self.last_error.is_some()
+    }
+}
+
 fn outcome(run: &TargetRun, width: usize) -> String {
-    let TargetRun { target, delivered, failed, backlog, last_error } = run;
-    if *failed == 0 {
+    let TargetRun { target, delivered, backlog, last_error, .. } = run;
+    if !run.has_failed() {
         return format!("✓ {target:width$}  {delivered} delivered, {backlog} waiting");
     }
     let error = last_error.as_deref().unwrap_or("failed");

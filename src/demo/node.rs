@@ -118,7 +118,8 @@ impl Node {
     /// The lines of the log that users were promised.
     pub fn promised(&self) -> Result<Vec<String>, Trouble> {
         let log = fs::read_to_string(log(&self.folder))?;
-        Ok(log.lines().filter(|line| line.starts_with("sync.")).map(str::to_owned).collect())
+        let message = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["message"].as_str()?.to_owned());
+        Ok(log.lines().filter_map(message).filter(|message| message.starts_with("sync.")).collect())
     }
 }
 
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn the_address_is_read_from_the_log_of_this_start() {
         let old = "{\"message\":\"the node listens\",\"address\":\"127.0.0.1:1\"}\n";
-        let new = "sync.success.a 1\n{\"message\":\"the node listens\",\"address\":\"127.0.0.1:2\"}\n";
+        let new = "{\"message\":\"the node listens\",\"address\":\"127.0.0.1:2\"}\n";
         let log = format!("{old}{new}");
         assert_eq!(listening(log.as_bytes(), old.len() as u64), "127.0.0.1:2".parse().ok());
         assert_eq!(listening(old.as_bytes(), old.len() as u64), None);

@@ -168,7 +168,7 @@ impl Appender {
                 Box::pin(self.plan_and_write(events)).await
             }
             Verdict::Doubt { why } if self.settings.on_doubt == OnDoubt::Resend => {
-                tracing::warn!(target = %self.tools.target, path = %work.plan.place.path, "in doubt, sending again: {why}");
+                tracing::warn!(delivery = %self.tools.target, path = %work.plan.place.path, "in doubt, sending again: {why}");
                 self.let_late_writes_pass()?;
                 self.forget().await?;
                 Box::pin(self.plan_and_write(events)).await

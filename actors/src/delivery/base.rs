@@ -167,7 +167,7 @@ impl Base {
             status.failed_attempts += events.len() as u64;
             status.consecutive_failures += 1;
         }
-        tracing::warn!(target = %self.key, attempt, kind = failure.kind.as_str(), "delivery failed: {}", failure.message);
+        tracing::warn!(delivery = %self.key, attempt, kind = failure.kind.as_str(), "delivery failed: {}", failure.message);
         let Some(first) = events.first() else { return Ok(()) };
         // A node that can't write can't write this either.
         if failure.kind == FailureKind::Node {

@@ -83,7 +83,7 @@ async fn deliver(start: Start, control: Rc<Control>) {
     while !control.stopping() {
         let ended = incarnation(&start, &control, &mut backoff).await;
         let Err(failure) = ended else { return };
-        tracing::error!(target = %start.key, "delivery begins again: {}", failure.message);
+        tracing::error!(delivery = %start.key, "delivery begins again: {}", failure.message);
         start.status.borrow_mut().failed(&failure, start.env.clock.now());
         start.runs.borrow_mut().set_busy(&start.key.target, false);
         control.pause_for(backoff.failed(failure.retry_after, &mut rng)).await;

@@ -19,6 +19,12 @@ pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, HEADER).to_string()
 }
 
+/// An id as one part of an idempotency key, whose parts are divided by `/`.
+pub(super) fn key_part(id: &str) -> String {
+    const KEY: &AsciiSet = &HEADER.add(b'/');
+    utf8_percent_encode(id, KEY).to_string()
+}
+
 /// The `ce-*` headers of a single event.
 pub(super) fn headers(event: &Event) -> [(&'static str, String); 5] {
     [

@@ -80,7 +80,7 @@ impl Encoder {
     /// `<recipe>/<target>/<event id>`, or of a batch `<recipe>/<target>/<first offset>-<last offset>`.
     pub fn idempotency_key(&self, events: &[Event]) -> String {
         match events {
-            [event] if self.batch.max_events == 1 => format!("{}/{}", self.key, cloudevents::encoded(&event.id)),
+            [event] if self.batch.max_events == 1 => format!("{}/{}", self.key, cloudevents::key_part(&event.id)),
             [first, .., last] => format!("{}/{}-{}", self.key, first.offset, last.offset),
             [only] => format!("{}/{}-{}", self.key, only.offset, only.offset),
             [] => self.key.to_string(),

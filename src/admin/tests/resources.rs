@@ -98,7 +98,7 @@ async fn the_audit_is_served_byte_for_byte() {
     let one = send(&server, Request::get("/v1/audit?from=1&limit=1")).await;
     assert_eq!(one.text(), "{ \"seq\": 1 }\n");
     assert_eq!(send(&server, Request::get("/v1/audit?from=9")).await.text(), "");
-    for query in ["limit=0", "limit=10001", "from=-1", "from=x", "form=1"] {
+    for query in ["limit=-1", "from=-1", "from=x", "form=1"] {
         problem(&send(&server, Request::get(format!("/v1/audit?{query}"))).await, 400);
     }
 }
