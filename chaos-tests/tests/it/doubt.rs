@@ -46,7 +46,7 @@ fn a_human_who_says_that_they_did_not_arrive_gets_the_rows_again() {
     let (stage, number) = in_doubt();
     let number = number.to_string();
     assert!(stage.node.cli(["hitl", "list"]).ok().contains("spool"));
-    assert!(stage.node.cli(["hitl", "show", &number]).ok().contains("GR-2") || !stage.node.open_tickets().is_empty());
+    assert!(stage.node.cli(["hitl", "show", &number]).ok().contains("grants.csv"), "the reason names the file");
     stage.node.cli(["hitl", "retry", &number]).ok();
     stage.run();
     stage.expect(&(row("GR-2") + &row("GR-3")));
@@ -87,8 +87,8 @@ fn doubt_survives_a_restart_and_an_apply() {
     let (mut stage, number) = in_doubt();
     stage.node.restart();
     stage.node.apply(&stage.recipe("    line_end: crlf\n"));
-    stage.run().failed_with(1);
-    assert_eq!(stage.text(), "");
+    stage.run();
+    assert_eq!(stage.text(), "", "nothing is written in doubt");
     assert_eq!(stage.node.open_tickets()[0]["number"].as_u64(), Some(number));
     stage.node.answer_ticket(number, "retry", None).expect(200);
     stage.run();
