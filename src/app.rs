@@ -1,1 +1,183 @@
-//! Placeholder.
+//! The wiring: the only place that names concrete parts together. A node is its store, its feeds, its actors
+//! and its admin endpoint; it starts in that order and stops in the opposite one.
+
+mod endpoint;
+mod operations;
+mod previews;
+mod world;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter};
+use hms_actors::id::{TargetKey, Timestamp};
+use hms_actors::node::{List, Node as Root, ReloadAll, Shutdown};
+use hms_actors::ports::Clock;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::admin;
+use crate::config::NodeConfig;
+use crate::feeds::{self, FeedLog};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use endpoint::Endpoint;
+use operations::{Operations, reader};
+use world::{Reloaded, SystemClock, World};
+
+pub use previews::{TargetPreview, preview};
+
+/// How long deliveries in flight may take to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How often the feeds are told how far readers have come.
+const ADVANCE: Duration = Duration::from_secs(2);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Part(String),
+}
+
+impl StartError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self::Part(error.to_string())
+    }
+}
+
+/// A running node.
+pub struct Node {
+    world: Arc<World>,
+    root: Addr<Root>,
+    arbiters: Vec<Arbiter>,
+    server: admin::Server,
+    housekeeping: JoinHandle<()>,
+}
+
+impl Node {
+    /// Must be called within an actix system.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let clock = Arc::new(SystemClock);
+        let (listen, body) = (config.listen, config.limits.body);
+        let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
+        let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
+        let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
+        let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
+        let for_actors = world.clone();
+        let handles = arbiters.iter().map(Arbiter::handle).collect();
+        let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
+        let operations = Arc::new(Operations::new(world.clone(), root.clone()));
+        start_recipes(&world, &operations).await;
+        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations));
+        let server = admin::serve(backend, listen, body)
+            .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
+        let housekeeping = actix_rt::spawn(keep_house(world.clone()));
+        Ok(Self { world, root, arbiters, server, housekeeping })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Whether all arbiters answer.
+    pub async fn alive(&self) -> bool {
+        if self.root.send(List).await.is_err() {
+            return false;
+        }
+        let asked = self.arbiters.iter().map(|arbiter| {
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let asked = arbiter.spawn_fn(move || tell.send(()).unwrap_or_default());
+            async move { asked && told.await.is_ok() }
+        });
+        futures_util::future::join_all(asked).await.into_iter().all(|answered| answered)
+    }
+
+    /// Takes a new configuration. Addresses and directories stay what they were at the start.
+    pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
+        self.world.reload(config).map_err(StartError::of)?;
+        let _ = self.root.send(ReloadAll).await;
+        Ok(())
+    }
+
+    /// Takes no more requests, lets what is in flight end, closes the stores.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        self.housekeeping.abort();
+        if timeout(DRAIN, self.root.send(Shutdown)).await.is_err() {
+            tracing::warn!("deliveries were still in flight after {DRAIN:?}; they are finished after the next start");
+        }
+        advance_readers(&self.world);
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+        let world = self.world;
+        let closing = tokio::task::spawn_blocking(move || {
+            world.store.close();
+            world.feeds.close();
+        });
+        let _ = closing.await;
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(4)
+}
+
+/// Opening blocks on the disk, for as long as a recovery takes.
+async fn open_stores(config: NodeConfig, clock: Arc<SystemClock>) -> Result<(Arc<Store>, Arc<FeedLog>), StartError> {
+    let open = move || {
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|error| StartError::Part(format!("{}: {error}", config.data_dir.display())))?;
+        let store = Store::open(&config.data_dir, clock.clone()).map_err(StartError::of)?;
+        let options = feeds::Options {
+            retention: config.retention,
+            dedupe_window: config.dedupe_window,
+            disk: config.limits.disk,
+            feed_disk: config.limits.feed_disk,
+            ..feeds::Options::new(Arc::new(move || clock.now()))
+        };
+        let feeds = FeedLog::open(&config.data_dir.join("events"), options).map_err(StartError::of)?;
+        Ok((store, feeds))
+    };
+    tokio::task::spawn_blocking(open).await.map_err(StartError::of)?
+}
+
+/// A recipe that can't be started does not keep the others from it.
+async fn start_recipes(world: &World, operations: &Operations) {
+    for recipe in world.store.recipes() {
+        if let Err(error) = operations.start(&recipe.id).await {
+            tracing::error!(recipe = %recipe.id, "the recipe is not started: {error}");
+        }
+    }
+    // Every reader is known now: what none of them needs may go.
+    world.feeds.start_retention();
+}
+
+async fn keep_house(world: Arc<World>) {
+    let mut tick = tokio::time::interval(ADVANCE);
+    loop {
+        tick.tick().await;
+        advance_readers(&world);
+    }
+}
+
+/// Tells the feeds which events every reader has passed.
+fn advance_readers(world: &World) {
+    for recipe in world.store.recipes() {
+        for target in recipe.targets.keys() {
+            let key = TargetKey { recipe: recipe.id.clone(), target: target.clone() };
+            if let Some(settled) = world.store.settled(&key) {
+                world.feeds.advance(&recipe.feed, &reader(&recipe.id, target), settled.below());
+            }
+        }
+    }
+}
+
+/// Milliseconds to the text that the endpoint shows.
+fn rfc3339(moment: Timestamp) -> String {
+    chrono::DateTime::from_timestamp_millis(moment.0)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -7,11 +7,18 @@
 //! `runtime → supervisor → delivery → {policy, ports} → {event, settings, failure, id}`.
 
 pub mod append;
+pub mod delivery;
 pub mod event;
 pub mod failure;
+mod guard;
 pub mod id;
+pub mod node;
+pub mod policy;
 pub mod ports;
+pub mod reader;
 pub mod receipt;
+pub mod runtime;
 pub mod settings;
 pub mod settled;
+pub mod supervisor;
 pub mod work;

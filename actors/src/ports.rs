@@ -5,14 +5,15 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::event::{Event, Key};
-use crate::failure::Failure;
-use crate::id::{Epoch, FeedName, Offset, Revision, TargetKey, Timestamp};
+use crate::failure::{Failure, FailureKind};
+use crate::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, Timestamp};
 use crate::receipt::{Entry, Receipt};
 use crate::settled::Settled;
 use crate::work::{Place, Work};
@@ -55,6 +56,9 @@ pub trait Ledger {
     /// that is settled already are left out. After an error the caller knows nothing about whether they
     /// are written: it opens a new incarnation.
     async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure>;
+
+    /// Number of the open doubt ticket that holds the target, if there is one.
+    fn held_by(&self, target: &TargetKey) -> Option<u64>;
 }
 
 /// What a new incarnation starts from.
@@ -63,8 +67,20 @@ pub struct Opened {
     pub epoch: Epoch,
     pub settled: Settled,
     pub work: Option<Work>,
-    /// Number of the open doubt ticket, if the target is held by one.
-    pub doubt: Option<u64>,
+}
+
+/// Is told what happened, after it is durable: metrics and the promised lines.
+pub trait Witness {
+    /// One attempt ended; `None` is success. `events` were in it.
+    fn attempted(&self, target: &TargetKey, failure: Option<FailureKind>, events: u64);
+    /// One event was delivered, this long after its publication.
+    fn delivered(&self, target: &TargetKey, waited: Duration);
+    /// A run ended in which `completed` events were settled by the last of the targets, and `failed` had a failed attempt.
+    fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64);
+    /// Everything below `frontier` is released for delivery. May be forgotten in a crash.
+    fn released(&self, recipe: &RecipeId, frontier: Offset);
+    /// A child of the recipe's supervisor was started again.
+    fn restarted(&self, recipe: &RecipeId, actor: &str);
 }
 
 /// Makes the partners of targets, from the recipe's revision and today's configuration and secrets.
@@ -135,6 +151,11 @@ pub trait FileHost {
     /// Says whether the server could sync. After an error or a crash any part of the bytes may be there.
     async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], file: WriteTo) -> Result<Synced, Failure>;
 
+    /// Whether a new connection would be made with the same secrets and known hosts as this one was.
+    fn current(&self) -> bool {
+        true
+    }
+
     /// Renames within a folder and syncs it where that is possible. Never overwrites: it fails if `to` exists.
     async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure>;
 }
@@ -152,7 +173,7 @@ pub struct Synced(pub bool);
 /// When a recipe runs.
 #[derive(Clone)]
 pub enum Schedule {
-    Every(std::time::Duration),
+    Every(Duration),
     OnChange,
     Calendar(Arc<dyn Calendar>),
 }
@@ -171,4 +192,39 @@ impl fmt::Debug for Schedule {
 pub trait Calendar: Send + Sync {
     /// The first moment after `moment`; `None` if there is none.
     fn next_after(&self, moment: Timestamp) -> Option<Timestamp>;
+}
+
+/// What is shared between arbiters serves each of them.
+#[async_trait(?Send)]
+impl<T: EventLog + ?Sized> EventLog for Arc<T> {
+    async fn read(
+        &self,
+        feed: &FeedName,
+        from: Offset,
+        until: Offset,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Event>, Failure> {
+        (**self).read(feed, from, until, max_events, max_bytes).await
+    }
+    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
+        (**self).head(feed)
+    }
+}
+
+/// As above.
+#[async_trait(?Send)]
+impl<T: Ledger + ?Sized> Ledger for Arc<T> {
+    async fn open(&self, target: &TargetKey) -> Result<Opened, Failure> {
+        (**self).open(target).await
+    }
+    async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
+        (**self).begin(target, epoch, work).await
+    }
+    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
+        (**self).commit(target, epoch, entries).await
+    }
+    fn held_by(&self, target: &TargetKey) -> Option<u64> {
+        (**self).held_by(target)
+    }
 }

@@ -69,6 +69,16 @@ pub struct Row {
 }
 
 impl Plan {
+    /// Each row with its place in the file and its bytes (empty if the plan is inconsistent).
+    pub fn pieces(&self) -> impl Iterator<Item = (&Row, u64, &[u8])> {
+        let mut at = self.lead as usize;
+        self.rows.iter().map(move |row| {
+            let start = at;
+            at += row.length as usize;
+            (row, self.file_offset + start as u64, self.bytes.get(start..at).unwrap_or_default())
+        })
+    }
+
     /// Where the file ends when the plan has been carried out and nobody else wrote.
     pub fn end(&self) -> u64 {
         self.file_offset + self.bytes.len() as u64

@@ -2,4 +2,5 @@
 
 pub mod file;
 pub mod rest;
+pub mod rows;
 pub mod sftp;

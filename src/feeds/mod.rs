@@ -1,5 +1,27 @@
 //! Change feeds: the durable log of events and the envelope (CloudEvents 1.0) in which they come.
 
+mod admission;
+pub mod cloudevents;
+mod files;
+mod frame;
+mod ids;
+mod index;
+mod json;
+mod log;
+mod reader;
+mod record;
+mod recovery;
+mod retention;
+mod same;
+mod sealing;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use log::{FeedInfo, FeedLog, Options, ReaderInfo};
+pub use recovery::OpenError;
+
 use bytes::Bytes;
 use hms_actors::id::Offset;
 

@@ -158,3 +158,13 @@ pub enum ScheduleSpec {
     Cron(String),
     OnChange,
 }
+
+impl std::fmt::Display for ScheduleSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Every(every) => write!(f, "every {every:?}"),
+            Self::Cron(pattern) => write!(f, "cron \"{pattern}\""),
+            Self::OnChange => f.write_str("on_change"),
+        }
+    }
+}

@@ -1,1 +1,266 @@
-//! Placeholder.
+//! The store: the one commit point, and everything persisted that is not the event log.
+//!
+//! | folder | what | if it is lost |
+//! | --- | --- | --- |
+//! | `audit/` | the audit: the truth (`audit.rs`, `segments.rs`, `record.rs`) | restore it; it is the proof |
+//! | `work/` | begun work, dead letters' events, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
+//! | `state/` | sled: a cache of what follows from the audit (`cache.rs`) | rebuilt |
+//!
+//! `writer.rs` is the thread that all commits go through, `draft.rs` what it writes for them, `state.rs` and
+//! `recipes.rs` what follows from that, `ledger.rs` the heart's port, `queries.rs` what the admin endpoint asks.
+
+mod audit;
+mod cache;
+mod canonical;
+mod draft;
+mod fences;
+mod file;
+mod group;
+mod keyed;
+mod ledger;
+mod queries;
+mod recipes;
+mod record;
+mod room;
+mod segments;
+mod state;
+#[cfg(test)]
+mod tests;
+mod work;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hms_actors::failure::Failure;
+use hms_actors::ports::Clock;
+
+use crate::fault;
+use cache::Cache;
+use fences::Fences;
+use file::{Health, at};
+use group::{Committer, lock};
+use keyed::Keyed;
+use room::Room;
+use segments::Reader;
+use state::State;
+use writer::Writer;
+
+pub use record::{Applied, AppliedTarget, Change, RecipeChange};
+pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
+
+/// A clock that threads can share.
+pub type SharedClock = Arc<dyn Clock + Send + Sync>;
+
+/// The store of a node. One process at a time opens a data directory.
+pub struct Store {
+    core: Arc<Core>,
+    audit: Reader,
+    ledger: Committer<Writer>,
+    work: Committer<Keyed>,
+    letters: Arc<Committer<Keyed>>,
+    saver: Mutex<Option<Saver>>,
+    _lock: File,
+}
+
+/// What the store's threads share.
+struct Core {
+    state: RwLock<State>,
+    fences: Fences,
+    health: Health,
+    room: Room,
+    clock: SharedClock,
+    cache: Mutex<Option<Cache>>,
+}
+
+/// The thread that saves the cache, and what ends it.
+struct Saver {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Sizes that tests make small.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    segment: u64,
+    garbage: u64,
+    reserve: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { segment: 64 << 20, garbage: 16 << 20, reserve: 8 << 20 }
+    }
+}
+
+/// Commits that may wait, and values of up to several MiB that may.
+const JOBS: usize = 1024;
+const LARGE_JOBS: usize = 32;
+
+const SAVE_EVERY: Duration = Duration::from_secs(3);
+
+impl Store {
+    /// Opens the store in a data directory: cuts torn ends, loads or rebuilds the state. Blocks on the disk.
+    pub fn open(data: &Path, clock: SharedClock) -> Result<Arc<Self>, Failure> {
+        Self::open_with(data, clock, Sizes::default())
+    }
+
+    fn open_with(data: &Path, clock: SharedClock, sizes: Sizes) -> Result<Arc<Self>, Failure> {
+        let work_dir = data.join("work");
+        std::fs::create_dir_all(&work_dir).map_err(|e| at(&work_dir, "create", &e))?;
+        let only_one = take_lock(data)?;
+        let health = Health::default();
+        let journal = audit::Journal::open(&data.join("audit"), sizes.segment, health.clone())?;
+        let audit = journal.reader();
+        let (cache, mut state) = Cache::open(&data.join("state"), audit.size(), clock.now().0);
+        roll_forward(&mut state, &audit)?;
+        let mut work = Keyed::open(&work_dir.join("begun.log"), sizes.garbage, health.clone())?;
+        let mut letters = Keyed::open(&work_dir.join("dead-letters.log"), sizes.garbage, health.clone())?;
+        let targets = state.targets.values().map(|target| target.id).collect();
+        work.retain(&targets);
+        letters.retain(&state.letters.keys().copied().collect());
+        let room = Room::open(&work_dir.join("reserve"), sizes.reserve, begun_events(&work)?)?;
+        let letters = Arc::new(Committer::spawn("hms-letters", LARGE_JOBS, letters)?);
+        let (state, cache) = (RwLock::new(state), Mutex::new(cache));
+        let core = Arc::new(Core { state, fences: Fences::default(), health, room, clock, cache });
+        let writer = Writer::new(core.clone(), journal, letters.clone());
+        Ok(Arc::new(Self {
+            audit,
+            ledger: Committer::spawn("hms-ledger", JOBS, writer)?,
+            work: Committer::spawn("hms-work", LARGE_JOBS, work)?,
+            letters,
+            saver: Mutex::new(Some(Saver::spawn(core.clone())?)),
+            core,
+            _lock: only_one,
+        }))
+    }
+
+    /// Why the store can't be written, if it can't. It stays so until the node is started again.
+    pub fn healthy(&self) -> Result<(), Failure> {
+        self.core.health.check()?;
+        if self.ledger.runs() && self.work.runs() && self.letters.runs() {
+            return Ok(());
+        }
+        Err(Failure::node("the store is closed, or one of its threads has panicked: restart the node"))
+    }
+
+    /// Saves the cache now. Blocks on the disk.
+    pub fn flush_cache(&self) {
+        self.core.save_cache();
+    }
+
+    /// Lets what waits be written, ends the threads and saves the cache. Blocks on the disk.
+    pub fn close(&self) {
+        let Some(saver) = lock(&self.saver).take() else { return };
+        saver.end();
+        self.ledger.close();
+        self.work.close();
+        self.letters.close();
+        self.core.save_cache();
+        // Lets go of the cache's files, so that the folder can be opened again.
+        drop(lock(&self.core.cache).take());
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Core {
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A cache that can't be saved is given up for this run: the audit has all of it.
+    fn save_cache(&self) {
+        let mut cache = lock(&self.cache);
+        let Some(open) = cache.as_mut() else { return };
+        let changes = self.state_mut().take_changes();
+        if changes.is_empty() {
+            return;
+        }
+        fault::point("ledger.before_cache");
+        if let Err(error) = open.save(changes) {
+            tracing::warn!("the cache can't be saved ({error}): the next start reads more of the audit");
+            *cache = None;
+        }
+    }
+}
+
+impl Saver {
+    fn spawn(core: Arc<Core>) -> Result<Self, Failure> {
+        let (stop, stopped) = mpsc::channel();
+        let run = move || {
+            while stopped.recv_timeout(SAVE_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                core.save_cache();
+            }
+        };
+        let thread = std::thread::Builder::new().name("hms-cache".to_owned()).spawn(run);
+        let thread = thread.map_err(|e| Failure::node(format!("can't start the thread hms-cache: {e}")))?;
+        Ok(Self { stop, thread })
+    }
+
+    fn end(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread hms-cache has panicked");
+        }
+    }
+}
+
+/// Two processes on one directory would write over each other.
+fn take_lock(data: &Path) -> Result<File, Failure> {
+    let path = data.join("work/lock");
+    let file = File::create(&path).map_err(|e| at(&path, "create", &e))?;
+    file.try_lock().map_err(|e| {
+        Failure::node(format!("{} is in use by another process ({}: {e})", data.display(), path.display()))
+    })?;
+    Ok(file)
+}
+
+/// Applies the records that the cache does not include.
+fn roll_forward(state: &mut State, audit: &Reader) -> Result<(), Failure> {
+    const AT_ONCE: usize = 10_000;
+    let from = state.counters.seq;
+    while state.counters.seq < audit.size() {
+        let lines = audit.read(state.counters.seq, AT_ONCE)?;
+        if lines.is_empty() {
+            let first = state.counters.seq;
+            return Err(Failure::node(format!(
+                "the audit has no record {first}, which the state has to be rebuilt from"
+            )));
+        }
+        for (seq, line) in lines {
+            let record: record::Record =
+                serde_json::from_slice(&line).map_err(|e| audit.damaged(seq, &format!("not a record: {e}")))?;
+            if record.seq != seq {
+                return Err(audit.damaged(seq, &format!("its seq is {}, expected {seq}", record.seq)));
+            }
+            state.apply(&record);
+        }
+    }
+    if state.counters.seq > from {
+        tracing::info!("{} audit records from {from} on were read again", state.counters.seq - from);
+    }
+    Ok(())
+}
+
+/// How many events each target has begun.
+fn begun_events(work: &Keyed) -> Result<Vec<(u64, u64)>, Failure> {
+    let mut events = Vec::new();
+    for id in work.keys() {
+        if let Some(value) = work.get(id)? {
+            events.push((id, work::events(&work::decode_work(value)?)));
+        }
+    }
+    Ok(events)
+}

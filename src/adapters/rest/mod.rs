@@ -1,1 +1,159 @@
-//! Placeholder.
+//! The REST adapter: a partner that takes requests over HTTP/1.1 and answers with a status.
+//!
+//! request.rs makes the request, auth.rs and token.rs its auth header, client.rs carries it, classify.rs says what
+//! came back. Here they meet in one attempt. Not here: when an attempt is made, and what follows from its outcome.
+
+mod auth;
+mod classify;
+mod client;
+mod cloudevents;
+mod request;
+mod template;
+mod token;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::header::HeaderName;
+use rustls::ClientConfig;
+use sha2::{Digest, Sha256};
+
+use hms_actors::event::{Event, Key};
+use hms_actors::failure::Failure;
+use hms_actors::id::TargetKey;
+use hms_actors::ports::{Clock, Request, RequestPartner, Sent};
+use hms_actors::receipt::Receipt;
+
+use self::auth::Auth;
+pub use self::auth::FindSecret;
+pub use self::client::tls_config;
+use self::client::{Answer, Endpoint};
+use self::request::{Encoder, Prepared};
+use crate::config::ConnectTo;
+use crate::formats::Shape;
+use crate::recipe::model::{RestTarget, Source};
+
+/// What all REST partners of a node share.
+pub struct RestContext {
+    pub secrets: Arc<dyn FindSecret>,
+    pub connect_to: ConnectTo,
+    /// From [`tls_config`].
+    pub tls: Arc<ClientConfig>,
+    pub clock: Arc<dyn Clock + Send + Sync>,
+}
+
+/// One target, on one arbiter: its connections and its token live as long as it does.
+pub struct RestPartner {
+    encoder: Encoder,
+    auth: Option<Auth>,
+    endpoint: Endpoint,
+    context: Arc<RestContext>,
+}
+
+/// A request as it would be sent, with a placeholder for the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl RestPartner {
+    /// `key` and the rest are those of the recipe's revision that shapes the requests. Cheap: nothing is connected.
+    pub fn new(
+        key: TargetKey,
+        source: &Source,
+        map: &[(String, String)],
+        target: &RestTarget,
+        context: Arc<RestContext>,
+    ) -> Result<Self, Failure> {
+        let name = key.target.clone();
+        let encoder = encoder(key, source, map, target)?;
+        let url = encoder.url().base();
+        let auth = target.auth.as_ref().map(|auth| Auth::new(&name, auth, url, target.timeout, context.clone()));
+        let endpoint = Endpoint::new(url, target.timeout, &context.connect_to, context.tls.clone())?;
+        Ok(Self { auth: auth.transpose()?, endpoint, encoder, context })
+    }
+
+    /// One attempt. A token that is refused is replaced, once.
+    async fn attempt(&self, prepared: &Prepared) -> Result<Answer, Failure> {
+        let Some(auth) = &self.auth else {
+            let answer = self.endpoint.send(prepared.clone(), 0).await?;
+            return self.judged(answer, str::to_owned);
+        };
+        let mut credential = auth.credential().await?;
+        let mut answer = self.endpoint.send(credential.sign(prepared), credential.generation).await?;
+        if classify::is_unauthorized(&answer) && auth.forget(&credential).await {
+            credential = auth.credential().await?;
+            answer = self.endpoint.send(credential.sign(prepared), credential.generation).await?;
+        }
+        self.judged(answer, |text| credential.mask.apply(text))
+    }
+
+    fn judged(&self, answer: Answer, clean: impl FnOnce(&str) -> String) -> Result<Answer, Failure> {
+        let about_event = self.encoder.url().has_field();
+        match classify::failure(&answer, clean, about_event, self.context.clock.now()) {
+            Some(failure) => Err(failure),
+            None => Ok(answer),
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl RequestPartner for RestPartner {
+    fn key(&self, event: &Event) -> Key {
+        self.encoder.shape().key(event)
+    }
+
+    /// A token and each request have the target's timeout for themselves, so all ends within four of them.
+    async fn send(&self, request: &Request) -> Result<Sent, Failure> {
+        let prepared = self.encoder.prepare(&request.events)?;
+        let answer = self.attempt(&prepared).await?;
+        Ok(Sent {
+            payload_sha256: Sha256::digest(&prepared.body).into(),
+            receipt: Receipt::Rest {
+                status: answer.status.as_u16(),
+                url: prepared.url.into(),
+                idempotency_key: self.encoder.idempotency_key(&request.events),
+                // Of what was read of the body: at most its first 64 KiB.
+                response_sha256: Sha256::digest(&answer.body).into(),
+                duration_ms: u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX),
+            },
+        })
+    }
+}
+
+/// What would be sent for these events, without a node, a network or a secret.
+pub fn preview(
+    key: TargetKey,
+    source: &Source,
+    map: &[(String, String)],
+    target: &RestTarget,
+    events: &[Event],
+) -> Result<Preview, Failure> {
+    let name = key.target.clone();
+    let prepared = encoder(key, source, map, target)?.prepare(events)?;
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let mut headers: Vec<_> =
+        prepared.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+    if let Some(auth) = &target.auth {
+        headers.push((auth::header(auth)?.to_string(), auth::shown(&name, auth)));
+    }
+    Ok(Preview { method: prepared.method.to_string(), url: prepared.url.into(), headers, body: prepared.body.into() })
+}
+
+fn encoder(key: TargetKey, source: &Source, map: &[(String, String)], target: &RestTarget) -> Result<Encoder, Failure> {
+    if let Some(auth) = &target.auth {
+        let ours: HeaderName = auth::header(auth)?;
+        if target.headers.iter().any(|(name, _)| ours.as_str().eq_ignore_ascii_case(name)) {
+            return Err(Failure::configuration(format!("headers: `{ours}` is the header of `auth`")));
+        }
+    }
+    Encoder::new(key, Shape::new(source, map), target)
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

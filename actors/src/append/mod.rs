@@ -1,0 +1,359 @@
+//! Append, exactly once: plan → write at an offset → look → settle.
+//!
+//! The protocol for a partner that reads a file (docs/delivery.md has it in words). It never trusts an
+//! append flag: the bytes and the place are stored durably before the first byte leaves, so that the same
+//! bytes at the same offset can be written again after anything. What a file that was left in the middle
+//! means is decided in [`recover`]; this file only carries out.
+
+mod look;
+mod plan;
+pub mod recover;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::event::{Event, EventRef};
+use crate::failure::Failure;
+use crate::id::{Epoch, Offset, TargetKey, Timestamp};
+use crate::ports::{Clock, FileHost, FilePartner, Ledger, Partners, Synced, WriteTo};
+use crate::receipt::{Cause, Entry, Receipt};
+use crate::settings::{FileSettings, OnDoubt};
+use crate::work::{FileWork, Place, Plan, Row, Work};
+
+use recover::Verdict;
+
+/// How much before the planned offset the anchor covers.
+const ANCHOR: u64 = 64 * 1024;
+
+/// A write whose answer never came may still be going on at the partner. A plan that follows it waits
+/// this long and looks again.
+const LATE_WRITE: Duration = Duration::from_secs(60);
+
+/// A connection that was idle for longer may have been closed on the way: a new one is made.
+const KEEP: Duration = Duration::from_secs(15);
+
+/// What the appender needs around it.
+#[derive(Clone)]
+pub struct Tools {
+    pub target: TargetKey,
+    pub epoch: Epoch,
+    pub ledger: Rc<dyn Ledger>,
+    pub partners: Rc<dyn Partners>,
+    pub clock: Rc<dyn Clock>,
+    /// Called between the steps, with their names; test builds end the process here.
+    pub step: fn(&'static str),
+}
+
+/// The one writer of a target's files.
+pub struct Appender {
+    tools: Tools,
+    settings: FileSettings,
+    revision: u32,
+    partner: Option<(u32, Rc<dyn FilePartner>)>,
+    connection: Option<Connection>,
+    /// The last plan, open or settled: what is open must be finished, what is settled says how we left the file.
+    last: Option<FileWork>,
+    /// Nothing has been sent for the open plan, in this life of the process: it may be dropped.
+    untouched: bool,
+    /// A write whose answer never came was noticed then, or, after a restart, may have been.
+    unanswered: Option<Instant>,
+    /// Attempts at the open plan.
+    attempts: u32,
+}
+
+/// A connection that is kept for the next attempt.
+struct Connection {
+    place: Place,
+    host: Box<dyn FileHost>,
+    used: Instant,
+}
+
+/// What an attempt settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub offset: Offset,
+    pub published: Timestamp,
+}
+
+impl Appender {
+    pub fn new(tools: Tools, settings: FileSettings, revision: u32, work: Option<Work>) -> Self {
+        let last = match work {
+            Some(Work::File(work)) => Some(*work),
+            _ => None,
+        };
+        let unanswered = last.as_ref().map(|_| Instant::now());
+        let partner = None;
+        Self { tools, settings, revision, partner, connection: None, last, untouched: false, unanswered, attempts: 0 }
+    }
+
+    /// The plan that was begun last; which of its events are settled the caller knows.
+    pub fn begun(&self) -> Option<&Plan> {
+        self.last.as_ref().map(|work| &work.plan)
+    }
+
+    /// Attempts made at the open plan in this life of the process.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// One attempt at new events: plans and carries out. The plan before must be settled.
+    pub async fn deliver(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        self.attempts = 1;
+        let result = self.plan_and_write(events).await;
+        self.after(result)
+    }
+
+    /// One attempt to finish the plan that is open. `events` reads its events again, for the case that
+    /// they must be planned anew.
+    pub async fn finish(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        self.attempts += 1;
+        let result = self.finish_open(events).await;
+        self.after(result)
+    }
+
+    /// An operator says that the rows did not arrive: they will be planned again.
+    pub async fn forget(&mut self) -> Result<(), Failure> {
+        let Some(work) = &mut self.last else { return Ok(()) };
+        let mut forgotten = work.clone();
+        forgotten.plan.rows.clear();
+        self.tools.begin(&forgotten).await?;
+        *work = forgotten;
+        self.attempts = 0;
+        Ok(())
+    }
+
+    /// After any failure the connection is not used again, and an answer that never came is remembered.
+    fn after(&mut self, result: Result<Vec<Delivered>, Failure>) -> Result<Vec<Delivered>, Failure> {
+        match &result {
+            Ok(_) => {
+                self.unanswered = None;
+                self.attempts = 0;
+            }
+            Err(_) => self.connection = None,
+        }
+        result
+    }
+
+    async fn finish_open(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        if self.untouched {
+            return self.plan_and_write(events).await;
+        }
+        let Some(work) = self.last.clone() else { return self.plan_and_write(events).await };
+        let partner = self.partner(work.plan.revision)?;
+        self.connect(&partner, &work.plan.place).await?;
+        let moment = self.moment();
+        let seen = look::at(self.host()?, &work, partner.as_ref(), moment).await?;
+        self.act(recover::verdict(&work, self.settings.write, &seen), work, events).await
+    }
+
+    /// Does what the verdict on an open plan says.
+    async fn act(&mut self, verdict: Verdict, work: FileWork, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        match verdict {
+            // Boxed: writing may look and act again when the file changed under it.
+            Verdict::Write => Box::pin(self.write(work, events)).await,
+            Verdict::Settle => {
+                let synced = self.sync(&work.plan).await;
+                self.settle(&work, synced).await
+            }
+            Verdict::PlanAgain { why } => {
+                self.let_late_writes_pass()?;
+                self.tools.foreign_writer(format!("{}: {why}", work.plan.place.path), self.attempts).await?;
+                if let Some(last) = &mut self.last {
+                    // What the plan says of the file is no longer how we left it.
+                    last.plan.rows.clear();
+                }
+                Box::pin(self.plan_and_write(events)).await
+            }
+            Verdict::Doubt { why } if self.settings.on_doubt == OnDoubt::Resend => {
+                tracing::warn!(target = %self.tools.target, path = %work.plan.place.path, "in doubt, sending again: {why}");
+                self.let_late_writes_pass()?;
+                self.forget().await?;
+                Box::pin(self.plan_and_write(events)).await
+            }
+            Verdict::Doubt { why } => Err(Failure::doubt(format!("{}: {why}", work.plan.place.path))),
+        }
+    }
+
+    /// Carries out a stored plan: write, look, settle.
+    async fn write(&mut self, work: FileWork, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        let first = std::mem::replace(&mut self.untouched, false);
+        let result = if work.plan.new_file { self.write_new(work).await } else { self.write_existing(&work).await };
+        if matches!(&result, Err(failure) if failure.definite) {
+            self.untouched = first;
+        }
+        let synced = result?;
+        let work = self.last.clone().ok_or_else(|| Failure::node("the plan is gone"))?;
+        (self.tools.step)("append.written");
+        let path = &work.plan.place.path;
+        if self.host()?.length(path).await? != Some(work.plan.end()) {
+            // Somebody moved, cut or extended the file at this very moment.
+            let partner = self.partner(work.plan.revision)?;
+            let moment = self.moment();
+            let seen = look::at(self.host()?, &work, partner.as_ref(), moment).await?;
+            let verdict = match recover::verdict(&work, self.settings.write, &seen) {
+                Verdict::Write => {
+                    return Err(Failure::transient(format!("{path}: the file does not hold what was written")));
+                }
+                other => other,
+            };
+            return self.act(verdict, work, events).await;
+        }
+        (self.tools.step)("append.verified");
+        self.settle(&work, synced).await
+    }
+
+    async fn write_existing(&mut self, work: &FileWork) -> Result<Synced, Failure> {
+        (self.tools.step)("append.before_write");
+        let plan = &work.plan;
+        let result = self.host()?.write(&plan.place.path, plan.file_offset, &plan.bytes, WriteTo::Existing).await;
+        self.note_unanswered(result)
+    }
+
+    /// A new file is complete under its temporary name before its name appears.
+    async fn write_new(&mut self, mut work: FileWork) -> Result<Synced, Failure> {
+        (self.tools.step)("append.before_write");
+        let path = work.plan.place.path.clone();
+        let temporary = temporary_name(&path);
+        let result = self.host()?.write(&temporary, 0, &work.plan.bytes, WriteTo::Fresh).await;
+        let synced = self.note_unanswered(result)?;
+        if self.host()?.length(&temporary).await? != Some(work.plan.bytes.len() as u64) {
+            return Err(Failure::transient(format!("{temporary}: the file does not have the length that was written")));
+        }
+        if !work.ready {
+            work.ready = true;
+            self.tools.begin(&work).await?;
+            self.last = Some(work);
+        }
+        (self.tools.step)("append.ready");
+        if self.host()?.length(&path).await?.is_some() {
+            // The next look decides: the temporary file is still there, so nothing of ours is in this one.
+            return Err(Failure::transient(format!("{path}: somebody made this file while ours was being written")));
+        }
+        let result = self.host()?.rename(&temporary, &path).await.map(|()| synced);
+        let synced = self.note_unanswered(result)?;
+        (self.tools.step)("append.renamed");
+        Ok(synced)
+    }
+
+    /// Makes the delivery done.
+    async fn settle(&mut self, work: &FileWork, synced: Synced) -> Result<Vec<Delivered>, Failure> {
+        let plan = &work.plan;
+        let delivered = |(row, file_offset, bytes): (&Row, u64, &[u8])| Entry::Delivered {
+            event: EventRef { offset: row.offset, id: row.id.clone() },
+            attempt: self.attempts,
+            payload_sha256: Sha256::digest(bytes).into(),
+            receipt: Receipt::File {
+                path: plan.place.path.clone(),
+                file_offset,
+                length: u64::from(row.length),
+                fsync: synced.0,
+            },
+        };
+        let entries = plan.pieces().map(delivered).collect();
+        self.tools.ledger.commit(&self.tools.target, self.tools.epoch, entries).await?;
+        Ok(plan.rows.iter().map(|row| Delivered { offset: row.offset, published: row.published }).collect())
+    }
+
+    /// Bytes that were found may not have been synced by the write that left them.
+    async fn sync(&mut self, plan: &Plan) -> Synced {
+        let Ok(host) = self.host() else { return Synced(false) };
+        let synced = host.write(&plan.place.path, plan.file_offset, &[], WriteTo::Existing).await;
+        synced.unwrap_or_else(|_| {
+            self.connection = None;
+            Synced(false)
+        })
+    }
+
+    /// Before rows are planned again after a write whose answer never came.
+    fn let_late_writes_pass(&mut self) -> Result<(), Failure> {
+        let Some(since) = self.unanswered else { return Ok(()) };
+        let rest = LATE_WRITE.saturating_sub(since.elapsed());
+        if rest.is_zero() {
+            return Ok(());
+        }
+        let mut failure = Failure::transient_definite(
+            "an earlier write was never answered and may still be going on at the partner: looking again before anything is planned anew",
+        );
+        failure.retry_after = Some(rest);
+        Err(failure)
+    }
+
+    fn note_unanswered<T>(&mut self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if matches!(&result, Err(failure) if !failure.definite) {
+            self.unanswered = Some(Instant::now());
+        }
+        result
+    }
+
+    /// The partner as the recipe's `revision` has it.
+    fn partner(&mut self, revision: u32) -> Result<Rc<dyn FilePartner>, Failure> {
+        if let Some((made_for, partner)) = &self.partner
+            && *made_for == revision
+        {
+            return Ok(partner.clone());
+        }
+        let partner = self.tools.partners.files(&self.tools.target, revision)?;
+        self.partner = Some((revision, partner.clone()));
+        Ok(partner)
+    }
+
+    async fn connect(&mut self, partner: &Rc<dyn FilePartner>, place: &Place) -> Result<(), Failure> {
+        if !self.connection.as_ref().is_some_and(|kept| kept.serves(place)) {
+            // The old socket is shut down before a new one is opened.
+            self.connection = None;
+            let host = partner.connect(place).await?;
+            self.connection = Some(Connection { place: place.clone(), host, used: Instant::now() });
+        }
+        Ok(())
+    }
+
+    fn host(&mut self) -> Result<&mut dyn FileHost, Failure> {
+        match &mut self.connection {
+            Some(connection) => {
+                connection.used = Instant::now();
+                Ok(connection.host.as_mut())
+            }
+            None => Err(Failure::transient_definite("not connected")),
+        }
+    }
+
+    /// The moment used for dates; it never goes back, even if the clock does.
+    fn moment(&self) -> Timestamp {
+        let now = self.tools.clock.now();
+        self.last.as_ref().map_or(now, |work| now.max(work.plan.planned_at))
+    }
+}
+
+impl Connection {
+    fn serves(&self, place: &Place) -> bool {
+        let at = |place: &Place| (place.host.clone(), place.port, place.user.clone());
+        at(&self.place) == at(place) && self.used.elapsed() < KEEP && self.host.current()
+    }
+}
+
+impl Tools {
+    async fn begin(&self, work: &FileWork) -> Result<(), Failure> {
+        self.ledger.begin(&self.target, self.epoch, Work::File(Box::new(work.clone()))).await
+    }
+
+    async fn foreign_writer(&self, reason: String, attempts: u32) -> Result<(), Failure> {
+        let entry = Entry::TicketOpened {
+            cause: Cause::ForeignWriter,
+            last_error: reason.clone(),
+            reason,
+            attempts,
+            backlog: 0,
+        };
+        self.ledger.commit(&self.target, self.epoch, vec![entry]).await
+    }
+}
+
+/// In the same folder, hidden from patterns such as `*.csv`.
+fn temporary_name(path: &str) -> String {
+    let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
+    let slash = if path.contains('/') { "/" } else { "" };
+    format!("{folder}{slash}.{name}.hms-part")
+}

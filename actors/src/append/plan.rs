@@ -1,0 +1,139 @@
+//! Plans new rows: only on a live connection, after a look at the file, just before the write.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Appender, Delivered, look};
+use crate::event::Event;
+use crate::failure::{Failure, FailureKind};
+use crate::ports::{FilePartner, Rows};
+use crate::receipt::Entry;
+use crate::settings::WriteMode;
+use crate::work::{FileWork, Place, Plan, Row};
+
+/// How often a plan is made anew because the file changed between the plan and the write.
+const TRIES: u32 = 5;
+
+impl Appender {
+    pub(super) async fn plan_and_write(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        for _ in 0..TRIES {
+            let work = self.plan(events).await?;
+            self.tools.begin(&work).await?;
+            self.last = Some(work.clone());
+            self.untouched = true;
+            (self.tools.step)("append.planned");
+            let expected = (!work.plan.new_file).then_some(work.plan.file_offset);
+            let found = self.host()?.length(&work.plan.place.path).await?;
+            if found == expected {
+                return self.write(work, events).await;
+            }
+            if let Some(settled) = self.batch_that_is_there(&work, found).await? {
+                return Ok(settled);
+            }
+        }
+        Err(Failure::transient_definite(
+            "the file changed each time between looking at it and writing: somebody else writes to it",
+        ))
+    }
+
+    /// The name of a batch's file says which events it holds: a file of that name with our bytes is ours.
+    async fn batch_that_is_there(
+        &mut self,
+        work: &FileWork,
+        found: Option<u64>,
+    ) -> Result<Option<Vec<Delivered>>, Failure> {
+        if self.settings.write != WriteMode::FilePerBatch || found.is_none() {
+            return Ok(None);
+        }
+        self.untouched = false;
+        let partner = self.partner(work.plan.revision)?;
+        let moment = self.moment();
+        let seen = look::at(self.host()?, work, partner.as_ref(), moment).await?;
+        let verdict = super::recover::verdict(work, self.settings.write, &seen);
+        self.act(verdict, work.clone(), &[]).await.map(Some)
+    }
+
+    async fn plan(&mut self, events: &[Event]) -> Result<FileWork, Failure> {
+        let partner = self.partner(self.revision)?;
+        let (events, rows) = encode(partner.as_ref(), events)?;
+        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+            return Err(Failure::node("nothing to plan"));
+        };
+        let moment = self.moment();
+        let place = partner.place(moment, (first.offset, last.offset))?;
+        self.connect(&partner, &place).await?;
+        let length = match self.settings.write {
+            WriteMode::Append => self.host()?.length(&place.path).await?,
+            WriteMode::FilePerBatch => None,
+        };
+        self.note_changes(&place, length).await?;
+        let file_offset = length.unwrap_or(0);
+        let anchor = look::anchor(self.host()?, &place.path, file_offset).await?;
+        let lead = self.lead(&place.path, file_offset, &rows).await?;
+        let plan = Plan {
+            revision: self.revision,
+            planned_at: moment,
+            file_offset,
+            new_file: length.is_none(),
+            anchor,
+            lead: u32::try_from(lead.len()).unwrap_or(u32::MAX),
+            bytes: join(lead, &rows.bytes),
+            rows: events.iter().zip(&rows.lengths).map(|(event, &length)| row(event, length)).collect(),
+            place,
+        };
+        Ok(FileWork { plan, ready: false })
+    }
+
+    /// A header at the start of a file; a line end first if the file's last line has none.
+    async fn lead(&mut self, path: &str, offset: u64, rows: &Rows) -> Result<Bytes, Failure> {
+        if offset == 0 {
+            return Ok(rows.header.clone());
+        }
+        let last = self.host()?.read(path, offset - 1, 1).await?;
+        Ok(if last == b"\n" { Bytes::new() } else { Bytes::from_static(self.settings.line_end.as_bytes()) })
+    }
+
+    /// Compares the file with how we left it.
+    async fn note_changes(&mut self, place: &Place, length: Option<u64>) -> Result<(), Failure> {
+        let Some(left) = self.last.as_ref().filter(|work| &work.plan.place == place) else { return Ok(()) };
+        let Some(found) = length else { return Ok(()) };
+        let (expected, path) = (left.plan.end(), place.path.clone());
+        if found == expected || self.untouched || left.plan.rows.is_empty() {
+            return Ok(());
+        }
+        let entry = Entry::FileChanged { path: path.clone(), expected, found };
+        self.tools.ledger.commit(&self.tools.target, self.tools.epoch, vec![entry]).await?;
+        if found > 0 && found < expected {
+            let reason = format!(
+                "{path}: the file has {found} bytes where we left {expected}: somebody cut it; rows go on after what is there"
+            );
+            self.tools.foreign_writer(reason, self.attempts).await?;
+        }
+        Ok(())
+    }
+}
+
+/// As many of the first events as can be encoded: a refused one must not hold back those before it.
+fn encode<'a>(partner: &dyn FilePartner, mut events: &'a [Event]) -> Result<(&'a [Event], Rows), Failure> {
+    loop {
+        match partner.encode(events) {
+            Err(failure) if failure.kind == FailureKind::Refused && events.len() > 1 => {
+                events = &events[..events.len() / 2]
+            }
+            result => return result.map(|rows| (events, rows)),
+        }
+    }
+}
+
+fn row(event: &Event, length: u32) -> Row {
+    Row { offset: event.offset, id: event.id.clone(), published: event.published, length }
+}
+
+fn join(lead: Bytes, rows: &Bytes) -> Bytes {
+    if lead.is_empty() {
+        return rows.clone();
+    }
+    let mut bytes = BytesMut::with_capacity(lead.len() + rows.len());
+    bytes.put(lead);
+    bytes.put_slice(rows);
+    bytes.freeze()
+}

@@ -1,0 +1,59 @@
+//! Order per key: which keys are taken by work that is under way, and which events wait behind them.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::event::Key;
+use crate::id::Offset;
+
+/// Keys that are taken, each with the offsets that wait behind it, ascending.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    taken: HashMap<Key, VecDeque<Offset>>,
+}
+
+impl Keys {
+    pub fn is_taken(&self, key: &Key) -> bool {
+        self.taken.contains_key(key)
+    }
+
+    pub fn take(&mut self, key: Key) {
+        self.taken.entry(key).or_default();
+    }
+
+    /// Puts an event behind the work that has its key.
+    pub fn park(&mut self, key: Key, offset: Offset) {
+        self.taken.entry(key).or_default().push_back(offset);
+    }
+
+    /// The work that had `key` is settled. The key stays taken for the events that are returned, the oldest
+    /// that waited; if there are none, it is free.
+    pub fn next(&mut self, key: &Key, at_most: usize) -> Vec<Offset> {
+        let Some(waiting) = self.taken.get_mut(key) else { return Vec::new() };
+        if waiting.is_empty() {
+            self.taken.remove(key);
+            return Vec::new();
+        }
+        let count = at_most.min(waiting.len());
+        waiting.drain(..count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_free_only_when_nothing_waits_behind_it() {
+        let key = Key::Value(b"GR-42".as_slice().into());
+        let mut keys = Keys::default();
+        keys.take(key.clone());
+        keys.park(key.clone(), 4);
+        keys.park(key.clone(), 7);
+        assert_eq!(keys.next(&key, 1), [4]);
+        assert!(keys.is_taken(&key));
+        assert_eq!(keys.next(&key, 10), [7]);
+        assert!(keys.is_taken(&key));
+        assert!(keys.next(&key, 10).is_empty());
+        assert!(!keys.is_taken(&key));
+    }
+}

@@ -1,0 +1,119 @@
+//! The feed reader: watches one feed's head and decides when a run is due. It reads no more of an event
+//! than its time; the events themselves are pulled by the deliveries.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use serde::Serialize;
+
+use crate::guard::DeathNotice;
+use crate::id::{FeedName, Offset, Timestamp};
+use crate::policy::schedule::next_run;
+use crate::ports::Schedule;
+use crate::runtime::Env;
+
+/// The clock may be set while we sleep: look at it again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// A run is due: everything below the offset may go.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RunDue(pub Offset);
+
+/// What can be seen of the reader.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReaderStatus {
+    pub next_run_at: Option<Timestamp>,
+    pub last_run_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub restarts: u64,
+}
+
+pub(crate) struct Start {
+    pub env: Env,
+    pub feed: FeedName,
+    pub schedule: Schedule,
+    /// Everything below it is released; shared with the supervisor, who may release more.
+    pub frontier: Rc<Cell<Offset>>,
+    pub last_run: Rc<Cell<Timestamp>>,
+    pub status: Rc<RefCell<ReaderStatus>>,
+    pub due: Recipient<RunDue>,
+}
+
+pub(crate) struct FeedReader {
+    start: Option<Start>,
+    _notice: DeathNotice,
+}
+
+impl FeedReader {
+    pub fn new(start: Start, notice: DeathNotice) -> Self {
+        Self { start: Some(start), _notice: notice }
+    }
+}
+
+impl Actor for FeedReader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(start) = self.start.take() else { return };
+        ctx.spawn(watch(start).into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Handler<Stop> for FeedReader {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+async fn watch(start: Start) {
+    let Start { env, feed, schedule, frontier, last_run, status, due } = start;
+    let mut head = env.log.head(&feed);
+    // Publication time of the oldest event that no run has released, and the frontier for which it was read.
+    let mut oldest: Option<(Offset, Timestamp)> = None;
+    loop {
+        let now = env.clock.now();
+        last_run.set(last_run.get().min(now));
+        let head_now = *head.borrow_and_update();
+        let from = frontier.get();
+        oldest = oldest.filter(|(at, _)| *at == from);
+        if oldest.is_none() && head_now > from {
+            match env.log.read(&feed, from, head_now, 1, 1).await {
+                Ok(events) => {
+                    // Events that retention has removed are waited for by nobody.
+                    oldest = events.first().map(|event| (from, event.published));
+                    status.borrow_mut().last_error = None;
+                }
+                Err(failure) => {
+                    status.borrow_mut().last_error = Some(failure.message);
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+            }
+        }
+        let next = next_run(&schedule, oldest.map(|(_, published)| published.min(now)), last_run.get());
+        status.borrow_mut().next_run_at = next;
+        if next.is_some_and(|next| next <= now) {
+            last_run.set(now);
+            status.borrow_mut().last_run_at = Some(now);
+            if head_now > from {
+                frontier.set(head_now);
+                // The supervisor shares this arbiter and reads `frontier`; a full mailbox has a newer signal in it.
+                let _ = due.try_send(RunDue(head_now));
+            }
+            continue;
+        }
+        let sleep = next.map_or(LOOK_AGAIN, |next| next.since(now).min(LOOK_AGAIN));
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            changed = head.changed(), if oldest.is_none() => if changed.is_err() { return },
+        }
+    }
+}

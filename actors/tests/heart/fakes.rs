@@ -1,0 +1,380 @@
+//! A world of fakes: a ledger and a log in memory, partners that answer by a script, a disk that can fail.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hms_actors::event::{Event, Key};
+use hms_actors::failure::{Failure, FailureKind};
+use hms_actors::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
+use hms_actors::ports::*;
+use hms_actors::receipt::{Cause, Entry, Receipt};
+use hms_actors::runtime::Env;
+use hms_actors::settled::Settled;
+use hms_actors::work::{Place, Work};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub fn feed() -> FeedName {
+    FeedName::parse("grants").unwrap()
+}
+
+pub fn key() -> TargetKey {
+    TargetKey { recipe: RecipeId::parse("vdot.bridge_grant.sync").unwrap(), target: TargetName::parse("gis").unwrap() }
+}
+
+/// A clock that runs with tokio's.
+pub struct FakeClock(pub Instant);
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000).plus(self.0.elapsed())
+    }
+}
+
+/// The log: events that the test publishes.
+pub struct FakeLog {
+    pub events: RefCell<Vec<Event>>,
+    pub head: watch::Sender<Offset>,
+    pub clock: Rc<dyn Clock>,
+}
+
+impl FakeLog {
+    pub fn publish(&self, key: &str) -> Offset {
+        let offset = self.events.borrow().len() as Offset;
+        self.events.borrow_mut().push(Event {
+            offset,
+            published: self.clock.now(),
+            id: format!("e{offset}"),
+            source: "test".into(),
+            kind: "test".into(),
+            subject: Some(key.into()),
+            time: None,
+            extensions: Vec::new(),
+            data: Bytes::from(format!("{{\"key\":\"{key}\",\"n\":{offset}}}")),
+        });
+        self.head.send_replace(offset + 1);
+        offset
+    }
+}
+
+#[async_trait(?Send)]
+impl EventLog for FakeLog {
+    async fn read(
+        &self,
+        _: &FeedName,
+        from: Offset,
+        until: Offset,
+        max_events: usize,
+        _: usize,
+    ) -> Result<Vec<Event>, Failure> {
+        let events = self.events.borrow();
+        Ok(events.iter().filter(|e| e.offset >= from && e.offset < until).take(max_events).cloned().collect())
+    }
+    fn head(&self, _: &FeedName) -> watch::Receiver<Offset> {
+        self.head.subscribe()
+    }
+}
+
+/// The ledger: what is in it survives a crash of everything else.
+#[derive(Default)]
+pub struct FakeLedger {
+    pub epoch: Cell<Epoch>,
+    pub settled: RefCell<Settled>,
+    pub work: RefCell<Option<Work>>,
+    pub entries: RefCell<Vec<Entry>>,
+    pub doubt: Cell<Option<u64>>,
+}
+
+impl FakeLedger {
+    pub fn delivered(&self) -> Vec<Offset> {
+        let entries = self.entries.borrow();
+        let offset = |entry: &Entry| match entry {
+            Entry::Delivered { event, .. } => Some(event.offset),
+            _ => None,
+        };
+        entries.iter().filter_map(offset).collect()
+    }
+}
+
+#[async_trait(?Send)]
+impl Ledger for FakeLedger {
+    async fn open(&self, _: &TargetKey) -> Result<Opened, Failure> {
+        self.epoch.set(self.epoch.get() + 1);
+        let (settled, work) = (self.settled.borrow().clone(), self.work.borrow().clone());
+        Ok(Opened { epoch: self.epoch.get(), settled, work })
+    }
+
+    async fn begin(&self, _: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
+        if epoch != self.epoch.get() {
+            return Err(Failure::node("fenced"));
+        }
+        *self.work.borrow_mut() = Some(work);
+        Ok(())
+    }
+
+    async fn commit(&self, _: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
+        if epoch != self.epoch.get() {
+            return Err(Failure::node("fenced"));
+        }
+        for entry in entries {
+            let new = match &entry {
+                Entry::Delivered { event, .. } => self.settled.borrow_mut().insert(event.offset),
+                Entry::DeadLettered { event, .. } => self.settled.borrow_mut().insert(event.offset),
+                Entry::TicketOpened { cause: Cause::Doubt, .. } => {
+                    self.doubt.set(Some(1));
+                    true
+                }
+                Entry::TicketResolved { .. } => {
+                    self.doubt.set(None);
+                    true
+                }
+                _ => true,
+            };
+            if new {
+                self.entries.borrow_mut().push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn held_by(&self, _: &TargetKey) -> Option<u64> {
+        self.doubt.get()
+    }
+}
+
+/// What a request partner does with a request.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    Accept,
+    AcceptAfter(Duration),
+    Fail(Failure),
+    Panic,
+}
+
+/// A partner that keeps what it received and answers by a script; accepts when the script has ended.
+#[derive(Default)]
+pub struct FakePartner {
+    pub received: RefCell<Vec<(Timestamp, Revision, Vec<Offset>)>>,
+    pub accepted: RefCell<Vec<Offset>>,
+    pub script: RefCell<VecDeque<Answer>>,
+    /// Answers for certain events, before the script.
+    pub refuses: RefCell<BTreeMap<Offset, Failure>>,
+    pub in_flight: RefCell<Vec<Key>>,
+}
+
+pub struct FakePartners {
+    pub requests: Rc<FakePartner>,
+    pub clock: Rc<dyn Clock>,
+    pub disk: Rc<RefCell<Disk>>,
+}
+
+impl Partners for FakePartners {
+    fn requests(&self, _: &TargetKey, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {
+        Ok(Rc::new(FakeRequests { partner: self.requests.clone(), clock: self.clock.clone(), revision }))
+    }
+    fn files(&self, _: &TargetKey, _: Revision) -> Result<Rc<dyn FilePartner>, Failure> {
+        Ok(Rc::new(FakeFiles(self.disk.clone())))
+    }
+}
+
+struct FakeRequests {
+    partner: Rc<FakePartner>,
+    clock: Rc<dyn Clock>,
+    revision: Revision,
+}
+
+/// Leaves the keys when the request ends, however it ends.
+struct InFlight(Rc<FakePartner>, Vec<Key>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.borrow_mut().retain(|key| !self.1.contains(key));
+    }
+}
+
+#[async_trait(?Send)]
+impl RequestPartner for FakeRequests {
+    fn key(&self, event: &Event) -> Key {
+        match event.subject.as_deref() {
+            Some("") | None => Key::Own(event.offset),
+            Some(subject) => Key::Value(subject.as_bytes().into()),
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Result<Sent, Failure> {
+        let offsets: Vec<Offset> = request.events.iter().map(|event| event.offset).collect();
+        let mut keys: Vec<Key> = request.events.iter().map(|event| self.key(event)).collect();
+        keys.dedup();
+        for key in &keys {
+            assert!(!self.partner.in_flight.borrow().contains(key), "two requests of one key in flight: {key:?}");
+        }
+        self.partner.in_flight.borrow_mut().extend(keys.clone());
+        let _in_flight = InFlight(self.partner.clone(), keys);
+        self.partner.received.borrow_mut().push((self.clock.now(), self.revision, offsets.clone()));
+        let refused = offsets.iter().find_map(|offset| self.partner.refuses.borrow().get(offset).cloned());
+        let answer = refused.map(Answer::Fail).or_else(|| self.partner.script.borrow_mut().pop_front());
+        match answer.unwrap_or(Answer::Accept) {
+            Answer::Accept => tokio::task::yield_now().await,
+            Answer::AcceptAfter(wait) => tokio::time::sleep(wait).await,
+            Answer::Fail(failure) => {
+                tokio::task::yield_now().await;
+                return Err(failure);
+            }
+            Answer::Panic => panic!("the adapter panics"),
+        }
+        self.partner.accepted.borrow_mut().extend(&offsets);
+        let receipt = Receipt::Rest {
+            status: 200,
+            url: "http://partner".into(),
+            idempotency_key: format!("{offsets:?}"),
+            response_sha256: [0; 32],
+            duration_ms: 0,
+        };
+        Ok(Sent { receipt, payload_sha256: [0; 32] })
+    }
+}
+
+/// A partner's disk, and when it fails: after `fuse` more operations every one fails; the one that burns it
+/// may have done a part of its work.
+#[derive(Default)]
+pub struct Disk {
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub fuse: Option<u32>,
+    /// How many bytes of the write that burns the fuse arrive.
+    pub partial: usize,
+    pub path: String,
+}
+
+impl Disk {
+    fn step(&mut self) -> Result<bool, Failure> {
+        match &mut self.fuse {
+            None => Ok(true),
+            Some(0) => Err(Failure::transient("connection lost")),
+            Some(left) => {
+                *left -= 1;
+                Ok(*left > 0)
+            }
+        }
+    }
+}
+
+struct FakeFiles(Rc<RefCell<Disk>>);
+
+#[async_trait(?Send)]
+impl FilePartner for FakeFiles {
+    fn place(&self, _: Timestamp, _: (Offset, Offset)) -> Result<Place, Failure> {
+        let path = self.0.borrow().path.clone();
+        Ok(Place { host: "h".into(), port: 22, user: "sync".into(), path })
+    }
+    fn encode(&self, events: &[Event]) -> Result<Rows, Failure> {
+        let rows: Vec<String> = events.iter().map(|event| format!("row-{}\n", event.id)).collect();
+        let lengths = rows.iter().map(|row| row.len() as u32).collect();
+        Ok(Rows { header: Bytes::new(), bytes: rows.concat().into(), lengths })
+    }
+    async fn connect(&self, _: &Place) -> Result<Box<dyn FileHost>, Failure> {
+        self.0.borrow_mut().step()?;
+        Ok(Box::new(FakeHost(self.0.clone())))
+    }
+}
+
+struct FakeHost(Rc<RefCell<Disk>>);
+
+#[async_trait(?Send)]
+impl FileHost for FakeHost {
+    async fn length(&mut self, path: &str) -> Result<Option<u64>, Failure> {
+        let mut disk = self.0.borrow_mut();
+        disk.step()?;
+        Ok(disk.files.get(path).map(|file| file.len() as u64))
+    }
+
+    async fn read(&mut self, path: &str, offset: u64, length: usize) -> Result<Vec<u8>, Failure> {
+        let mut disk = self.0.borrow_mut();
+        disk.step()?;
+        let file = disk.files.get(path).ok_or_else(|| Failure::configuration("gone"))?;
+        Ok(file.iter().skip(offset as usize).take(length).copied().collect())
+    }
+
+    async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], to: WriteTo) -> Result<Synced, Failure> {
+        let mut disk = self.0.borrow_mut();
+        let whole = disk.step()?;
+        let count = if whole { bytes.len() } else { disk.partial.min(bytes.len()) };
+        let file = match to {
+            WriteTo::Fresh => {
+                disk.files.insert(path.into(), Vec::new());
+                disk.files.get_mut(path)
+            }
+            WriteTo::Existing => disk.files.get_mut(path),
+        };
+        let file = file.ok_or_else(|| Failure::configuration("gone"))?;
+        let offset = offset as usize;
+        let end = offset + count;
+        file.resize(file.len().max(end), 0);
+        file[offset..end].copy_from_slice(&bytes[..count]);
+        if whole { Ok(Synced(true)) } else { Err(Failure::transient("connection lost in a write")) }
+    }
+
+    async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+        let mut disk = self.0.borrow_mut();
+        let answered = disk.step()?;
+        if disk.files.contains_key(to) {
+            return Err(Failure::transient_definite("exists"));
+        }
+        // The last operation before the line is cut has its effect in half of the runs: `partial` says in which.
+        if answered || disk.partial.is_multiple_of(2) {
+            let file = disk.files.remove(from).ok_or_else(|| Failure::configuration("gone"))?;
+            disk.files.insert(to.into(), file);
+        }
+        if answered { Ok(()) } else { Err(Failure::transient("connection lost in a rename")) }
+    }
+}
+
+/// Counts and keeps what it is told.
+#[derive(Default)]
+pub struct FakeWitness {
+    pub runs: RefCell<Vec<(u64, u64)>>,
+    pub restarted: RefCell<Vec<String>>,
+}
+
+impl Witness for FakeWitness {
+    fn attempted(&self, _: &TargetKey, _: Option<FailureKind>, _: u64) {}
+    fn delivered(&self, _: &TargetKey, _: Duration) {}
+    fn ran(&self, _: &RecipeId, completed: u64, failed: u64) {
+        if completed + failed > 0 {
+            self.runs.borrow_mut().push((completed, failed));
+        }
+    }
+    fn released(&self, _: &RecipeId, _: Offset) {}
+    fn restarted(&self, _: &RecipeId, actor: &str) {
+        self.restarted.borrow_mut().push(actor.to_owned());
+    }
+}
+
+/// All of it together.
+#[derive(Clone)]
+pub struct World {
+    pub log: Rc<FakeLog>,
+    pub ledger: Rc<FakeLedger>,
+    pub partner: Rc<FakePartner>,
+    pub disk: Rc<RefCell<Disk>>,
+    pub witness: Rc<FakeWitness>,
+    pub env: Env,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let clock: Rc<dyn Clock> = Rc::new(FakeClock(Instant::now()));
+        let log = Rc::new(FakeLog { events: RefCell::default(), head: watch::Sender::new(0), clock: clock.clone() });
+        let ledger = Rc::new(FakeLedger::default());
+        let partner = Rc::new(FakePartner::default());
+        let disk = Rc::new(RefCell::new(Disk { path: "/inbox/a.csv".into(), ..Disk::default() }));
+        let witness = Rc::new(FakeWitness::default());
+        let partners = Rc::new(FakePartners { requests: partner.clone(), clock: clock.clone(), disk: disk.clone() });
+        let env =
+            Env { clock, log: log.clone(), ledger: ledger.clone(), partners, witness: witness.clone(), step: |_| {} };
+        Self { log, ledger, partner, disk, witness, env }
+    }
+}

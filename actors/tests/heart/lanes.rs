@@ -1,0 +1,426 @@
+//! Deliveries under their supervisor, in simulated time: order per key, settling, failures, restarts, answers.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use hms_actors::delivery::{Answer as TicketAnswer, Phase, TicketAction};
+use hms_actors::failure::Failure;
+use hms_actors::id::{RecipeId, TargetName};
+use hms_actors::node::{Apply, Find, Node, Shutdown};
+use hms_actors::ports::Schedule;
+use hms_actors::receipt::{Cause, Entry, Receipt};
+use hms_actors::runtime::Env;
+use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDoubt, RecipeSettings, TargetSettings, WriteMode};
+use hms_actors::supervisor::{RecipeSnapshot, RecipeSupervisor, RunNow, Snapshot, TakeAnswer};
+use proptest::prelude::*;
+use tokio::task::LocalSet;
+
+use crate::fakes::{Answer, World, feed, key};
+
+/// Runs a test where actors run, with a clock that jumps to the next timer.
+pub fn simulated<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    LocalSet::new().block_on(&runtime, test)
+}
+
+/// A world may be given to a factory that must be `Send`: everything runs on one thread here.
+struct OneThread(Env);
+#[allow(unsafe_code)]
+// SAFETY: simulated tests have a single thread, the value never leaves it.
+unsafe impl Send for OneThread {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Sync for OneThread {}
+
+impl OneThread {
+    fn env(&self) -> Env {
+        self.0.clone()
+    }
+}
+
+pub fn start(world: &World) -> Addr<Node> {
+    let env = OneThread(world.env.clone());
+    Node::new(std::sync::Arc::new(move || env.env()), Vec::new()).start()
+}
+
+pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
+    let target = TargetSettings { name: key().target, revision: 1, retries: 3, lane };
+    RecipeSettings { id: key().recipe, revision: 1, feed: feed(), schedule, targets: vec![target], paused: false }
+}
+
+pub const REQUESTS: Lane = Lane::Requests { concurrency: 4, max_events: 1 };
+
+pub async fn apply(node: &Addr<Node>, settings: RecipeSettings) -> Addr<RecipeSupervisor> {
+    let id = settings.id.clone();
+    node.send(Apply { settings, frontier: 0 }).await.unwrap();
+    node.send(Find(id)).await.unwrap().unwrap()
+}
+
+pub async fn look(supervisor: &Addr<RecipeSupervisor>) -> RecipeSnapshot {
+    supervisor.send(Snapshot).await.unwrap().unwrap()
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[test]
+fn events_of_one_key_go_one_after_the_other_and_other_keys_pass_a_stuck_one() {
+    simulated(async {
+        let world = World::new();
+        world.partner.refuses.borrow_mut().insert(0, Failure::refused("no such grant"));
+        for k in ["stuck", "a", "stuck", "b", "a"] {
+            world.log.publish(k);
+        }
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(5).await;
+        let mut delivered = world.ledger.delivered();
+        delivered.sort();
+        assert_eq!(delivered, [1, 3, 4]);
+        assert_eq!(look(&supervisor).await.targets[0].checkpoint, 0);
+        world.partner.refuses.borrow_mut().clear();
+        pass(600).await;
+        assert_eq!(world.ledger.delivered()[3..], [0, 2]);
+        assert_eq!(look(&supervisor).await.targets[0].checkpoint, 5);
+    });
+}
+
+#[test]
+fn a_partner_that_is_down_gets_one_attempt_at_a_time_and_everything_in_order_when_it_returns() {
+    simulated(async {
+        let world = World::new();
+        for n in 0..20 {
+            world.log.publish(&format!("k{}", n % 3));
+        }
+        let down = (0..6).map(|_| Answer::Fail(Failure::transient("connection refused")));
+        world.partner.script.borrow_mut().extend(down);
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(1).await;
+        assert_eq!(look(&supervisor).await.targets[0].last_error.as_deref(), Some("connection refused"));
+        pass(3600).await;
+        assert_eq!(look(&supervisor).await.targets[0].backlog, 0);
+        for k in 0..3 {
+            let of_key: Vec<u64> = world.partner.accepted.borrow().iter().copied().filter(|o| o % 3 == k).collect();
+            assert!(of_key.is_sorted(), "{of_key:?}");
+        }
+        let status = &look(&supervisor).await.targets[0];
+        assert_eq!((status.phase, status.last_error.as_deref(), status.delivered), (Phase::Idle, None, 20));
+    });
+}
+
+#[test]
+fn batches_hold_up_to_their_maximum_and_never_share_a_key_in_flight() {
+    simulated(async {
+        let world = World::new();
+        for n in 0..50 {
+            world.log.publish(&format!("k{}", n % 7));
+        }
+        let slow = (0..40).map(|_| Answer::AcceptAfter(Duration::from_secs(1)));
+        world.partner.script.borrow_mut().extend(slow);
+        apply(&start(&world), recipe(Schedule::OnChange, Lane::Requests { concurrency: 3, max_events: 5 })).await;
+        pass(300).await;
+        let received = world.partner.received.borrow();
+        assert!(received.iter().all(|(_, _, offsets)| offsets.len() <= 5 && offsets.is_sorted()));
+        let mut all: Vec<u64> = received.iter().flat_map(|(_, _, offsets)| offsets.clone()).collect();
+        all.sort();
+        assert_eq!(all, (0..50).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn what_was_tried_is_finished_in_its_own_revision_and_the_rest_goes_in_the_new_one() {
+    simulated(async {
+        let world = World::new();
+        world.log.publish("a");
+        let down = (0..3).map(|_| Answer::Fail(Failure::transient("timeout")));
+        world.partner.script.borrow_mut().extend(down);
+        let node = start(&world);
+        apply(&node, recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(1).await;
+        world.log.publish("b");
+        let mut changed = recipe(Schedule::OnChange, REQUESTS);
+        (changed.revision, changed.targets[0].revision) = (2, 2);
+        apply(&node, changed).await;
+        pass(600).await;
+        let received = world.partner.received.borrow();
+        for (_, revision, offsets) in received.iter() {
+            assert_eq!(*revision, if offsets == &[0] { 1 } else { 2 }, "{received:?}");
+        }
+        let mut delivered = world.ledger.delivered();
+        delivered.sort();
+        assert_eq!(delivered, [0, 1]);
+    });
+}
+
+#[test]
+fn what_was_begun_but_never_tried_belongs_to_the_new_revision() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::AcceptAfter(Duration::from_secs(5)));
+        world.log.publish("a");
+        world.log.publish("b");
+        let one_at_a_time = Lane::Requests { concurrency: 1, max_events: 1 };
+        let node = start(&world);
+        apply(&node, recipe(Schedule::OnChange, one_at_a_time.clone())).await;
+        pass(1).await;
+        let mut changed = recipe(Schedule::OnChange, one_at_a_time);
+        (changed.revision, changed.targets[0].revision) = (2, 2);
+        apply(&node, changed).await;
+        pass(60).await;
+        let revisions: Vec<u32> = world.partner.received.borrow().iter().map(|(_, revision, _)| *revision).collect();
+        assert_eq!(revisions, [1, 2]);
+    });
+}
+
+#[test]
+fn a_refusal_after_an_outage_lets_the_other_keys_go_on() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::Fail(Failure::transient("reset")));
+        world.log.publish("refused");
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.partner.refuses.borrow_mut().insert(0, Failure::refused("never"));
+        world.log.publish("other");
+        pass(3600).await;
+        assert_eq!(world.ledger.delivered(), [1]);
+        assert_eq!(look(&supervisor).await.targets[0].backlog, 1);
+    });
+}
+
+#[test]
+fn an_adapter_that_panics_is_started_again_and_nothing_is_lost_or_delivered_twice() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().extend([Answer::Accept, Answer::Panic, Answer::Panic]);
+        for k in ["a", "b", "c", "d"] {
+            world.log.publish(k);
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(60).await;
+        std::panic::set_hook(hook);
+        let mut delivered = world.ledger.delivered();
+        delivered.sort();
+        assert_eq!(delivered, [0, 1, 2, 3]);
+        assert_eq!(look(&supervisor).await.targets[0].restarts, 2);
+        assert_eq!(*world.witness.restarted.borrow(), ["gis", "gis"]);
+    });
+}
+
+#[test]
+fn pause_sends_nothing_and_resume_goes_on() {
+    simulated(async {
+        let world = World::new();
+        let node = start(&world);
+        let mut settings = recipe(Schedule::OnChange, REQUESTS);
+        settings.paused = true;
+        let supervisor = apply(&node, settings.clone()).await;
+        world.log.publish("a");
+        pass(120).await;
+        assert!(world.partner.received.borrow().is_empty());
+        assert_eq!(look(&supervisor).await.targets[0].phase, Phase::Paused);
+        settings.paused = false;
+        apply(&node, settings).await;
+        pass(1).await;
+        assert_eq!(world.ledger.delivered(), [0]);
+    });
+}
+
+#[test]
+fn a_run_asked_for_does_not_wait_for_the_schedule_or_the_back_off_and_reports() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::Fail(Failure::transient("connection refused")));
+        let supervisor = apply(&start(&world), recipe(Schedule::Every(Duration::from_secs(3600)), REQUESTS)).await;
+        world.log.publish("a");
+        let report = supervisor.send(RunNow).await.unwrap().remove(0);
+        assert_eq!((report.delivered, report.failed, report.waiting), (0, 1, 1));
+        assert_eq!(report.error.as_deref(), Some("connection refused"));
+        let report = supervisor.send(RunNow).await.unwrap().remove(0);
+        assert_eq!((report.delivered, report.failed, report.waiting, report.error), (1, 0, 0, None));
+        assert_eq!(*world.witness.runs.borrow(), [(0, 1), (1, 0)]);
+    });
+}
+
+fn files() -> Lane {
+    Lane::Files(FileSettings { write: WriteMode::Append, on_doubt: OnDoubt::Hold, line_end: LineEnd::Lf })
+}
+
+/// Brings a file target into doubt: the write arrives, its answer does not, and the file is picked up.
+async fn into_doubt(world: &World) -> Addr<RecipeSupervisor> {
+    world.disk.borrow_mut().files.insert("/inbox/a.csv".into(), b"x\n".to_vec());
+    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(6), 1000);
+    world.log.publish("a");
+    let supervisor = apply(&start(world), recipe(Schedule::Every(Duration::from_secs(60)), files())).await;
+    assert_eq!(supervisor.send(RunNow).await.unwrap()[0].failed, 1);
+    world.disk.borrow_mut().files.clear();
+    world.disk.borrow_mut().fuse = None;
+    world.log.publish("b");
+    pass(600).await;
+    let status = look(&supervisor).await.targets.remove(0);
+    assert_eq!((status.phase, status.held_by, status.backlog), (Phase::Held, Some(1), 2));
+    supervisor
+}
+
+async fn answer(supervisor: &Addr<RecipeSupervisor>, action: TicketAction) {
+    let (done, told) = tokio::sync::oneshot::channel();
+    let answer = TicketAnswer { ticket: 1, cause: Cause::Doubt, action, by: "operator".into(), note: None, done };
+    assert!(supervisor.send(TakeAnswer(key().target, answer)).await.unwrap());
+    told.await.unwrap().unwrap();
+    pass(120).await;
+}
+
+fn file(world: &World) -> String {
+    String::from_utf8(world.disk.borrow().files.get("/inbox/a.csv").cloned().unwrap_or_default()).unwrap()
+}
+
+#[test]
+fn doubt_holds_the_target_and_retry_writes_the_rows_again() {
+    simulated(async {
+        let world = World::new();
+        let supervisor = into_doubt(&world).await;
+        answer(&supervisor, TicketAction::Retry).await;
+        assert_eq!(file(&world), "row-e0\nrow-e1\n");
+        assert_eq!(world.ledger.delivered(), [0, 1]);
+    });
+}
+
+#[test]
+fn doubt_answered_with_resolve_settles_with_an_operators_receipt() {
+    simulated(async {
+        let world = World::new();
+        let supervisor = into_doubt(&world).await;
+        answer(&supervisor, TicketAction::Resolve).await;
+        assert_eq!(file(&world), "row-e1\n");
+        let entries = world.ledger.entries.borrow();
+        assert!(entries.iter().any(
+            |entry| matches!(entry, Entry::Delivered { event, receipt: Receipt::Operator, .. } if event.offset == 0)
+        ));
+    });
+}
+
+#[test]
+fn doubt_answered_with_skip_makes_dead_letters_that_may_have_arrived() {
+    simulated(async {
+        let world = World::new();
+        let supervisor = into_doubt(&world).await;
+        answer(&supervisor, TicketAction::Skip).await;
+        assert_eq!(file(&world), "row-e1\n");
+        let entries = world.ledger.entries.borrow();
+        assert!(entries.iter().any(
+            |entry| matches!(entry, Entry::DeadLettered { event, may_have_arrived: true, .. } if event.offset == 0)
+        ));
+    });
+}
+
+#[test]
+fn a_target_that_is_removed_ends_and_one_that_is_added_begins() {
+    simulated(async {
+        let world = World::new();
+        let node = start(&world);
+        let mut settings = recipe(Schedule::OnChange, REQUESTS);
+        apply(&node, settings.clone()).await;
+        settings.targets[0].name = TargetName::parse("crews").unwrap();
+        let supervisor = apply(&node, settings).await;
+        pass(60).await;
+        let names: Vec<String> = look(&supervisor).await.targets.iter().map(|t| t.target.to_string()).collect();
+        assert_eq!(names, ["crews"]);
+        node.send(Shutdown).await.unwrap();
+        assert!(node.send(Find(RecipeId::parse("vdot.bridge_grant.sync").unwrap())).await.unwrap().is_none());
+    });
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Publish(u8),
+    Answers(Vec<u8>),
+    Restart,
+    Pass(u16),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        (0u8..4).prop_map(Happening::Publish),
+        proptest::collection::vec(0u8..4, 0..5).prop_map(Happening::Answers),
+        Just(Happening::Restart),
+        (0u16..400).prop_map(Happening::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// For any interleaving of publishes, answers and restarts: the log minus the delivered is what waits,
+    /// and in the end all is delivered, per key in order.
+    #[test]
+    fn the_log_minus_the_delivered_is_what_waits(
+        happenings in proptest::collection::vec(happening(), 1..40),
+        concurrency in 1usize..5,
+        max_events in 1usize..4,
+    ) {
+        simulated(async {
+            let world = World::new();
+            let settings = recipe(Schedule::OnChange, Lane::Requests { concurrency, max_events });
+            let mut node = start(&world);
+            let mut supervisor = apply(&node, settings.clone()).await;
+            for happening in happenings {
+                match happening {
+                    Happening::Publish(k) => { world.log.publish(&format!("k{k}")); }
+                    Happening::Answers(answers) => {
+                        let answers = answers.into_iter().map(|answer| match answer {
+                            0 => Answer::AcceptAfter(Duration::from_secs(7)),
+                            1 => Answer::Fail(Failure::transient("reset")),
+                            2 => Answer::Fail(Failure::refused("no")),
+                            _ => Answer::Accept,
+                        });
+                        world.partner.script.borrow_mut().extend(answers);
+                    }
+                    Happening::Restart => {
+                        // What was in flight is forgotten, as in a crash.
+                        node.send(Shutdown).await.unwrap();
+                        node = start(&world);
+                        supervisor = apply(&node, settings.clone()).await;
+                    }
+                    Happening::Pass(seconds) => pass(seconds.into()).await,
+                }
+                let settled = world.ledger.settled.borrow().clone();
+                let published = world.log.events.borrow().len() as u64;
+                let delivered = world.ledger.delivered().len() as u64;
+                prop_assert_eq!(settled.waiting(published), published - delivered);
+            }
+            world.partner.script.borrow_mut().clear();
+            pass(4000).await;
+            let published: Vec<u64> = (0..world.log.events.borrow().len() as u64).collect();
+            let mut delivered = world.ledger.delivered();
+            delivered.sort();
+            prop_assert_eq!(delivered, published);
+            prop_assert_eq!(look(&supervisor).await.targets[0].backlog, 0);
+            let accepted = world.partner.accepted.borrow();
+            let keys = world.log.events.borrow();
+            for k in 0..4 {
+                let subject = format!("k{k}");
+                let of_key: Vec<u64> = accepted.iter().copied()
+                    .filter(|&offset| keys[offset as usize].subject.as_ref() == Some(&subject)).collect();
+                prop_assert!(of_key.is_sorted(), "{:?}", of_key);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+/// Keeps the fakes' reference counting honest: a world is dropped with its actors.
+#[test]
+fn nothing_of_a_world_outlives_its_actors() {
+    let weak = simulated(async {
+        let world = World::new();
+        let weak = Rc::downgrade(&world.ledger);
+        let node = start(&world);
+        apply(&node, recipe(Schedule::OnChange, REQUESTS)).await;
+        node.send(Shutdown).await.unwrap();
+        weak
+    });
+    assert!(weak.upgrade().is_none());
+}

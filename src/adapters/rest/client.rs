@@ -1,0 +1,201 @@
+//! How requests travel: TLS, time limits, `connect_to`, and what is kept of an answer.
+//! No redirects, no proxies, no retries: an attempt is one request. Not what an answer means.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, StatusCode, redirect, retry};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
+use url::{Host, Url};
+
+use hms_actors::failure::Failure;
+
+use super::classify;
+use super::request::Prepared;
+use crate::config::ConnectTo;
+
+/// Shorter than what servers grant (75 s and less): a connection that is reused isn't one that is being closed.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// A host that can't be reached is known as such before the time for the answer is up.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// So much of an answer's body is read.
+pub(super) const ANSWER: usize = 64 * 1024;
+
+/// The way to one host of a recipe. Connections are kept, on the arbiter that made them.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    route: Route,
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+    /// The client, and the generation of secrets with which its connections were made.
+    client: RefCell<Option<(u64, Client)>>,
+}
+
+/// An answer, as far as it matters.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub retry_after: Option<String>,
+    /// At most [`ANSWER`] bytes, and fewer if the connection broke or the time was up: the status is what counts.
+    pub body: Vec<u8>,
+    pub took: Duration,
+}
+
+impl Endpoint {
+    /// `url` gives scheme, host and port; paths differ from request to request.
+    pub fn new(url: &Url, timeout: Duration, connect_to: &ConnectTo, tls: Arc<ClientConfig>) -> Result<Self, Failure> {
+        Ok(Self { route: Route::new(url, connect_to)?, timeout, tls, client: RefCell::new(None) })
+    }
+
+    /// One request, one answer, within the timeout. A new `generation` closes the connections of the old one.
+    pub async fn send(&self, request: Prepared, generation: u64) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let sent = self
+            .client(generation)?
+            .request(request.method, self.route.to(request.url))
+            .headers(request.headers)
+            .body(request.body)
+            .send();
+        let mut response = sent.await.map_err(|error| classify::no_answer(&error, &self.route.name, self.timeout))?;
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()).map(str::to_owned);
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(ANSWER - body.len())]);
+            if body.len() == ANSWER {
+                break;
+            }
+        }
+        Ok(Answer { status, retry_after, body, took: begun.elapsed() })
+    }
+
+    fn client(&self, generation: u64) -> Result<Client, Failure> {
+        let mut kept = self.client.borrow_mut();
+        if let Some((made, client)) = &*kept
+            && *made == generation
+        {
+            return Ok(client.clone());
+        }
+        let client = self.build()?;
+        *kept = Some((generation, client.clone()));
+        Ok(client)
+    }
+
+    fn build(&self) -> Result<Client, Failure> {
+        Client::builder()
+            .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
+            .dns_resolver(Lookup { instead: self.route.instead.clone() })
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(CONNECT.min(self.timeout))
+            .timeout(self.timeout)
+            .pool_idle_timeout(IDLE)
+            .build()
+            .map_err(|error| Failure::node(format!("no HTTP client: {}", error.without_url())))
+    }
+}
+
+/// The recipe's host and port, and where they really are. TLS checks the recipe's name in either case.
+#[derive(Debug)]
+struct Route {
+    /// For messages: `host:port` of the recipe, and that of `connect_to` if there is one.
+    name: String,
+    /// The host that is looked up in place of the recipe's.
+    instead: Option<String>,
+    /// The address in place of the recipe's, if that is an address: those are never looked up.
+    address: Option<IpAddr>,
+    port: u16,
+}
+
+impl Route {
+    fn new(url: &Url, connect_to: &ConnectTo) -> Result<Self, Failure> {
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(Failure::configuration(format!("url `{url}` has no host")));
+        };
+        let bare = host.to_string().trim_matches(['[', ']']).to_owned();
+        let (to, to_port) = connect_to.resolve(&bare, port);
+        let mut route = Self { name: format!("{host}:{port}"), instead: None, address: None, port: to_port };
+        if (to, to_port) != (&bare, port) {
+            route.name = format!("{} (at {to}:{to_port})", route.name);
+        }
+        match (host, to.parse()) {
+            _ if to == bare => {}
+            (Host::Domain(_), _) => route.instead = Some(to.to_owned()),
+            (_, Ok(address)) if url.scheme() == "http" => route.address = Some(address),
+            _ => {
+                let why = "only a host with a name can be somewhere else; over http an address can be at another one";
+                return Err(Failure::configuration(format!("connect_to: `{bare}` is an address: {why}")));
+            }
+        }
+        Ok(route)
+    }
+
+    /// The url that leads there. A looked-up address can't bring its port, so that goes into the url.
+    fn to(&self, mut url: Url) -> Url {
+        if let Some(address) = self.address {
+            url.set_ip_host(address).expect("an http url has a host");
+        }
+        url.set_port(Some(self.port)).expect("an http url has a host");
+        url
+    }
+}
+
+/// Looks names up as the system does, but for the one host that stands in.
+struct Lookup {
+    instead: Option<String>,
+}
+
+impl Resolve for Lookup {
+    fn resolve(&self, name: Name) -> Resolving {
+        let host = self.instead.clone().unwrap_or_else(|| name.as_str().to_owned());
+        Box::pin(async move {
+            // Port 0: the client puts in the url's.
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// TLS 1.2 and 1.3 with the system's roots and those of `extra_roots` (PEM). Made once for all partners.
+pub fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    let (_, unreadable) = roots.add_parsable_certificates(system.certs);
+    for error in &system.errors {
+        tracing::warn!(%error, "some of the system's root certificates can't be read");
+    }
+    if unreadable > 0 {
+        tracing::debug!(unreadable, "some of the system's root certificates are not usable");
+    }
+    if let Some(path) = extra_roots {
+        add_roots(&mut roots, path)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::node(format!("no TLS: {error}")))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
+    let wrong = |why: String| Failure::configuration(format!("tls_ca_file `{}`: {why}", path.display()));
+    let before = roots.len();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.len() == before { Err(wrong("it holds no certificate".to_owned())) } else { Ok(()) }
+}

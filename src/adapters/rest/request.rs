@@ -1,0 +1,209 @@
+//! From events to one HTTP request: method, url, headers, body. The only place that does it: what is sent and
+//! what `hms sync check` shows are the same. Not here: the auth header, and how a request travels.
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+use url::Url;
+
+use hms_actors::event::Event;
+use hms_actors::failure::Failure;
+use hms_actors::id::TargetKey;
+
+use super::cloudevents::{self, Envelope};
+use super::template::Template;
+use crate::formats::Shape;
+use crate::recipe::model::{self, Batch, BatchFormat, RestTarget};
+
+const USER_AGENT: &str = concat!("hms-sync/", env!("CARGO_PKG_VERSION"));
+
+/// One request. The same events give the same one, over every retry and restart.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub method: Method,
+    /// The recipe's url, whatever `connect_to` says.
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// A recipe's target, compiled: what makes requests of events.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    key: TargetKey,
+    shape: Shape,
+    url: Template,
+    method: Method,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    batch: Batch,
+}
+
+impl Encoder {
+    pub fn new(key: TargetKey, shape: Shape, target: &RestTarget) -> Result<Self, Failure> {
+        let method = match target.method {
+            model::Method::Post => Method::POST,
+            model::Method::Put => Method::PUT,
+            model::Method::Patch => Method::PATCH,
+        };
+        let headers = target.headers.iter().map(|(name, value)| own_header(name, value)).collect::<Result<_, _>>()?;
+        Ok(Self { key, shape, url: Template::parse(&target.url)?, method, headers, batch: target.batch })
+    }
+
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    pub fn url(&self) -> &Template {
+        &self.url
+    }
+
+    /// The request for these events, in order, without its auth header.
+    pub fn prepare(&self, events: &[Event]) -> Result<Prepared, Failure> {
+        let url = self.url_for(events)?;
+        let body = self.body(events)?;
+        let mut headers = request_headers(&url, &body, self.content_type());
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let key = self.idempotency_key(events);
+        headers.insert("traceparent", value_of(&cloudevents::traceparent(events, &key)));
+        headers.insert("idempotency-key", value_of(&key));
+        if let ([event], true) = (events, self.is_single()) {
+            for (name, value) in cloudevents::headers(event) {
+                headers.insert(name, value_of(&value));
+            }
+        }
+        Ok(Prepared { method: self.method.clone(), url, headers, body })
+    }
+
+    /// `<recipe>/<target>/<event id>`, or of a batch `<recipe>/<target>/<first offset>-<last offset>`.
+    pub fn idempotency_key(&self, events: &[Event]) -> String {
+        match events {
+            [event] if self.batch.max_events == 1 => format!("{}/{}", self.key, cloudevents::encoded(&event.id)),
+            [first, .., last] => format!("{}/{}-{}", self.key, first.offset, last.offset),
+            [only] => format!("{}/{}-{}", self.key, only.offset, only.offset),
+            [] => self.key.to_string(),
+        }
+    }
+
+    /// Whether a request is one event in CloudEvents' binary mode, with its attributes in headers.
+    fn is_single(&self) -> bool {
+        self.batch.max_events == 1 && self.batch.format != BatchFormat::CloudEventsBatch
+    }
+
+    /// Events whose url differs can't share a request: refused, a batch is split until they don't.
+    fn url_for(&self, events: &[Event]) -> Result<Url, Failure> {
+        let Some(first) = events.first() else { return Ok(self.url.base().clone()) };
+        let url = self.url.fill(&self.shape, first)?;
+        if self.url.has_field() {
+            for event in &events[1..] {
+                if self.url.fill(&self.shape, event)? != url {
+                    let why = format!("events `{}` and `{}` of one batch have different urls", first.id, event.id);
+                    return Err(Failure::refused(why));
+                }
+            }
+        }
+        Ok(url)
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.batch.format {
+            BatchFormat::Object | BatchFormat::JsonArray => "application/json",
+            BatchFormat::Ndjson => "application/x-ndjson",
+            BatchFormat::CloudEventsBatch => "application/cloudevents-batch+json",
+        }
+    }
+
+    fn body(&self, events: &[Event]) -> Result<Bytes, Failure> {
+        let mut out = Vec::new();
+        match self.batch.format {
+            BatchFormat::Object => match events {
+                [event] => self.shape.json(event, &mut out)?,
+                _ => return Err(Failure::configuration("batch format `object` holds one event a request")),
+            },
+            BatchFormat::JsonArray => array(events, &mut out, |event, out| self.shape.json(event, out))?,
+            BatchFormat::Ndjson => {
+                for event in events {
+                    self.shape.json(event, &mut out)?;
+                    out.push(b'\n');
+                }
+            }
+            BatchFormat::CloudEventsBatch => array(events, &mut out, |event, out| self.envelope(event, out))?,
+        }
+        Ok(out.into())
+    }
+
+    fn envelope(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut data = Vec::new();
+        self.shape.json(event, &mut data)?;
+        let data: &RawValue = serde_json::from_slice(&data).expect("the shape writes JSON");
+        serde_json::to_writer(out, &Envelope::new(event, data)).expect("an envelope into memory");
+        Ok(())
+    }
+}
+
+/// Host, agent, what comes and how long it is: all that goes out is in our hands, nothing is left to a library.
+pub(super) fn request_headers(url: &Url, body: &Bytes, content_type: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, value_of(&authority(url)));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers
+}
+
+/// The host, with the port where it isn't the scheme's own.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn array(
+    events: &[Event],
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&Event, &mut Vec<u8>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    out.push(b'[');
+    for (place, event) in events.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write(event, out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// What is made here is ASCII without control characters: encoded names, ids and numbers.
+fn value_of(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("encoded text is a header value")
+}
+
+fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Failure> {
+    let wrong = |_| Failure::configuration(format!("header `{name}`: its value holds more than visible ASCII"));
+    Ok((header_name(name)?, HeaderValue::from_str(value).map_err(wrong)?))
+}
+
+/// The name of a header that a recipe may set. What the courier itself says about a request can't be said otherwise.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, Failure> {
+    const OURS: [&str; 10] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "idempotency-key",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let wrong = |why: &str| Failure::configuration(format!("header `{}`: {why}", name.escape_debug()));
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("this is not the name of a header"))?;
+    if OURS.contains(&parsed.as_str()) || parsed.as_str().starts_with("ce-") {
+        return Err(wrong("the courier sets it itself"));
+    }
+    Ok(parsed)
+}

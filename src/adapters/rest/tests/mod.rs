@@ -1,0 +1,5 @@
+//! The adapter against real sockets.
+
+mod login;
+mod travel;
+mod wire;

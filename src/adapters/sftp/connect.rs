@@ -1,0 +1,197 @@
+//! From a place in a plan to a live SFTP session: secrets, TCP, handshake, host key, login. Nothing but the
+//! handshake goes to a host whose key has not been checked.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_ssh2_lite::{AsyncSession, SessionConfiguration};
+use hms_actors::failure::Failure;
+use hms_actors::work::Place;
+use ssh2::MethodType;
+use tokio::net::TcpStream;
+
+use super::auth::Credential;
+use super::classify::{During, failure};
+use super::host::{SftpHost, within};
+use super::known_hosts::{KnownHosts, Verdict, fingerprint, name_of};
+use super::stream::{Line, Stream};
+use super::{SftpContext, SftpPartner};
+
+/// A libssh2 call that blocks (closing a handle in a destructor) gives up after this. The line is ended before
+/// any such call; this is for the day on which that is forgotten.
+const BLOCKING_CALLS: u32 = 1_000;
+
+/// The most that is read of a known_hosts file.
+const MAX_KNOWN_HOSTS: u64 = 16 * 1024 * 1024;
+
+/// A connection that is being made.
+struct Dial<'a> {
+    place: &'a Place,
+    /// For messages.
+    host: String,
+    timeout: Duration,
+    context: &'a SftpContext,
+}
+
+/// What is read from this machine, afresh for each connection.
+struct Local {
+    known_hosts: KnownHosts,
+    credential: Credential,
+}
+
+impl SftpPartner {
+    /// A new session with `place`, and the line that ends it.
+    pub(super) async fn dial(&self, place: &Place) -> Result<(SftpHost, Rc<Line>), Failure> {
+        let host = format!("{}@{}:{}", place.user, place.host, place.port);
+        let dial = Dial { place, host, timeout: self.target.timeout, context: &self.context };
+        let local = self.read_local(place).await?;
+        let (stream, line) = dial.tcp().await?;
+        let line = Rc::new(line);
+        let mut configuration = SessionConfiguration::new();
+        configuration.set_timeout(BLOCKING_CALLS);
+        let mut session = AsyncSession::new(stream, configuration).map_err(|e| dial.failed(During::Handshake, &e))?;
+        // Made after the session and so dropped before it: a half-made session never holds the thread.
+        let guard = line.guard();
+        dial.shake_hands(&mut session, &local.known_hosts).await?;
+        dial.log_in(&session, &local.credential).await?;
+        let sftp = dial.step(During::OpenSftp, session.sftp()).await?;
+        guard.disarm();
+        Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout), line))
+    }
+
+    /// Reads secrets and known_hosts away from the arbiter: they may lie on a slow disk.
+    async fn read_local(&self, place: &Place) -> Result<Local, Failure> {
+        let secrets = Arc::clone(&self.context.secrets);
+        let (target, auth) = (self.key.target.clone(), self.target.auth.clone());
+        let (known_hosts, host) = (self.context.known_hosts.clone(), place.host.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let credential = Credential::find(&secrets, &target, &auth, &host)?;
+            Ok(Local { known_hosts: read_known_hosts(&known_hosts)?, credential })
+        });
+        let late = |_| Failure::node("secrets and known_hosts can't be read: the disk does not answer");
+        match tokio::time::timeout(self.target.timeout, read).await.map_err(late)? {
+            Ok(local) => local,
+            Err(error) => Err(Failure::node(format!("reading secrets and known_hosts: {error}"))),
+        }
+    }
+}
+
+impl Dial<'_> {
+    async fn tcp(&self) -> Result<(Stream, Line), Failure> {
+        let (host, port) = self.context.connect_to.resolve(&self.place.host, self.place.port);
+        let connected = self.step(During::Connect, TcpStream::connect((host, port))).await;
+        let stream = connected.map_err(|failure| self.name_detour(failure, host, port))?;
+        Stream::new(stream).map_err(|error| self.failed(During::Connect, &error.into()))
+    }
+
+    /// Under `connect_to` it isn't the recipe's host that refused.
+    fn name_detour(&self, mut failure: Failure, host: &str, port: u16) -> Failure {
+        if (host, port) != (self.place.host.as_str(), self.place.port) {
+            failure.message = format!("{} (connect_to leads to {host}:{port})", failure.message);
+        }
+        failure
+    }
+
+    async fn shake_hands(&self, session: &mut AsyncSession<Stream>, known: &KnownHosts) -> Result<(), Failure> {
+        let name = name_of(&self.place.host, self.place.port);
+        let supported = self.step(During::Handshake, session.supported_algs(MethodType::HostKey)).await?;
+        let preference = preference(&known.key_types(&name), &supported).join(",");
+        self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference)).await?;
+        self.step(During::Handshake, session.handshake()).await?;
+        let shown = session
+            .host_key()
+            .ok_or_else(|| Failure::configuration(format!("{}: the server has shown no host key", self.host)))?;
+        self.check(&name, shown.0, known.check(&name, shown.0))
+    }
+
+    /// Refuses every key but the one that the host is known by, in words that say what to do.
+    fn check(&self, name: &str, key: &[u8], verdict: Verdict) -> Result<(), Failure> {
+        let file = self.context.known_hosts.display();
+        let (host, print) = (&self.host, fingerprint(key));
+        let why = match verdict {
+            Verdict::Known => return Ok(()),
+            Verdict::Revoked { line } => {
+                format!("its key {print} is marked @revoked in {file}, line {line}")
+            }
+            Verdict::Changed { line, known_type } => format!(
+                "host key changed: {file}, line {line}, knows `{name}` by another key ({known_type}); the server has \
+                 shown {print}. If the partner confirms the new key, replace that line"
+            ),
+            Verdict::AuthorityOnly { line } => format!(
+                "only a @cert-authority speaks of `{name}` ({file}, line {line}), and host certificates are not \
+                 supported: add the host's own key; the server has shown {print}"
+            ),
+            Verdict::Unknown => format!(
+                "unknown host key: `{name}` is not in {file}. The server has shown {print}; if the partner confirms \
+                 that, add it with `ssh-keyscan -p {} {} >> {file}`",
+                self.place.port, self.place.host
+            ),
+        };
+        Err(Failure::configuration(format!("{host}: {why}. Nothing was sent")))
+    }
+
+    async fn log_in(&self, session: &AsyncSession<Stream>, credential: &Credential) -> Result<(), Failure> {
+        let during = During::Login { secret: credential.name() };
+        self.step(during, credential.log_in(session, &self.place.user)).await?;
+        if session.authenticated() {
+            return Ok(());
+        }
+        Err(Failure::configuration(format!("{}: the server wants more than secret `{}`", self.host, credential.name())))
+    }
+
+    async fn step<T, E: Into<async_ssh2_lite::Error>>(
+        &self,
+        during: During<'_>,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        within(self.timeout, &self.host, during, operation).await
+    }
+
+    fn failed(&self, during: During<'_>, error: &async_ssh2_lite::Error) -> Failure {
+        failure(&self.host, during, error)
+    }
+}
+
+/// A file that isn't there knows nobody.
+fn read_known_hosts(path: &Path) -> Result<KnownHosts, Failure> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_KNOWN_HOSTS).read_to_end(&mut bytes));
+    match read {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::configuration(format!("known_hosts `{}` can't be read: {error}", path.display())))
+        }
+        _ => Ok(KnownHosts::parse(&String::from_utf8_lossy(&bytes))),
+    }
+}
+
+/// The order in which host keys are asked for: the known types first. SHA-1 signatures and certificates, which
+/// we could not check, are left out.
+fn preference<'a>(known_types: &[String], supported: &[&'a str]) -> Vec<&'a str> {
+    let family = |method: &'a str| if method.starts_with("rsa-sha2-") { "ssh-rsa" } else { method };
+    let usable = |method: &&&str| !matches!(**method, "ssh-rsa" | "ssh-dss") && !method.contains("-cert-");
+    let mut methods: Vec<&str> = supported.iter().filter(usable).copied().collect();
+    methods.sort_by_key(|method| !known_types.iter().any(|known| known == family(method)));
+    methods
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_types_of_host_keys_are_asked_for_first() {
+        let supported =
+            ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "ssh-rsa", "ssh-ed25519-cert-v01@openssh.com"];
+        let order = |known: &[&str]| {
+            let known: Vec<String> = known.iter().map(|known| (*known).to_owned()).collect();
+            preference(&known, &supported).join(",")
+        };
+        assert_eq!(order(&["ssh-rsa"]), "rsa-sha2-512,ssh-ed25519,ecdsa-sha2-nistp256");
+        assert_eq!(order(&["ecdsa-sha2-nistp256"]), "ecdsa-sha2-nistp256,ssh-ed25519,rsa-sha2-512");
+        assert_eq!(order(&[]), "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512");
+    }
+}

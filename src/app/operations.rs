@@ -1,0 +1,359 @@
+//! What an operator can do to recipes: apply, pause, resume, delete, run. Each change is one audit record,
+//! on disk to stay before the actors hear of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use hms_actors::delivery::RunReport;
+use hms_actors::failure::Failure;
+use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
+use hms_actors::node::{Apply, Find, Node as Root, Remove};
+use hms_actors::ports::{Clock, EventLog, Ledger};
+use hms_actors::receipt::Entry;
+use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
+use hms_actors::work::Work;
+use tokio::sync::Mutex;
+
+use super::world::World;
+use crate::recipe::model::{Adapter, From, Recipe, Target};
+use crate::recipe::{self, Diagnostics, heart, meeting, schedule};
+use crate::store::{Applied, AppliedTarget, Change, RecipeChange, StoredRecipe as Stored};
+
+/// Events that become dead letters in one commit.
+const ABANDON_AT_ONCE: usize = 1_000;
+const ABANDON_BYTES: usize = 4 << 20;
+
+/// Why an operation was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("there is no {0}")]
+    NotFound(String),
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("the recipe is not valid:\n{0}")]
+    Invalid(Diagnostics),
+    /// `counts`: target → events that wait.
+    #[error("{why}")]
+    Conflict { why: String, counts: BTreeMap<String, u64> },
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+impl Refused {
+    fn conflict(why: impl Into<String>) -> Self {
+        Self::Conflict { why: why.into(), counts: BTreeMap::new() }
+    }
+}
+
+/// What an apply did, or would do.
+#[derive(Debug)]
+pub struct Outcome {
+    pub revision: Revision,
+    pub changed: bool,
+    pub created: bool,
+    pub paused: bool,
+    pub diff: String,
+    pub next_run_in: Option<Duration>,
+}
+
+/// How a recipe is applied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct How {
+    pub dry_run: bool,
+    pub abandon: bool,
+}
+
+/// The recipes of a node. Changes are made one at a time.
+pub struct Operations {
+    world: Arc<World>,
+    root: Addr<Root>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Operations {
+    pub(super) fn new(world: Arc<World>, root: Addr<Root>) -> Self {
+        Self { world, root, one_at_a_time: Mutex::new(()) }
+    }
+
+    pub async fn apply(&self, id: &RecipeId, text: &str, how: How, by: &str) -> Result<Outcome, Refused> {
+        let new = recipe::parse(&format!("{id}.yaml"), text).map_err(Refused::Invalid)?;
+        if new.id != *id {
+            return Err(Refused::BadRequest(format!("the recipe's id is `{}`, the address says `{id}`", new.id)));
+        }
+        let _guard = self.one_at_a_time.lock().await;
+        let stored = self.world.store.recipe(id);
+        let current = stored.as_ref().map(parse_stored).transpose()?;
+        let diff = current.as_ref().map(|current| recipe::diff(current, &new));
+        if let Some(why) = diff.as_ref().and_then(|diff| diff.refused.first()) {
+            return Err(Refused::conflict(why));
+        }
+        self.check_targets(current.as_ref(), &new)?;
+        let zone = self.world.settings().config.timezone;
+        let revision = self.world.store.next_revision(id);
+        let outcome = |changed: bool| Outcome {
+            revision: if changed { revision } else { revision - 1 },
+            changed,
+            created: stored.is_none(),
+            paused: stored.as_ref().is_some_and(|stored| stored.paused),
+            diff: diff
+                .as_ref()
+                .map_or_else(|| format!("a new recipe with {} targets", new.targets.len()), ToString::to_string),
+            next_run_in: schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now()),
+        };
+        if current.as_ref() == Some(&new) {
+            return Ok(outcome(false));
+        }
+        let removed: Vec<TargetName> = diff.iter().flat_map(|diff| diff.removed().cloned()).collect();
+        self.check_backlog(id, &removed, how.abandon)?;
+        if how.dry_run {
+            return Ok(outcome(true));
+        }
+        let renamed = new.targets.iter().filter_map(|target| target.renamed_from.clone());
+        self.retire(id, removed.iter().cloned().chain(renamed).collect()).await?;
+        let kept = |target: &Target| {
+            let same = diff.as_ref().is_some_and(|diff| !diff.restarts(&target.name));
+            stored.as_ref()?.targets.get(&target.name).filter(|_| same).map(|target| target.revision)
+        };
+        let applied = self.record_applied(&new, stored.as_ref(), &kept, &removed, by).await;
+        // Also after a failure: what was ended for the change goes on.
+        if applied.is_ok() || stored.is_some() {
+            self.start(id).await?;
+        }
+        applied.map(|()| outcome(true))
+    }
+
+    async fn record_applied(
+        &self,
+        new: &Recipe,
+        stored: Option<&Stored>,
+        kept: &impl Fn(&Target) -> Option<Revision>,
+        removed: &[TargetName],
+        by: &str,
+    ) -> Result<(), Refused> {
+        let (id, feed) = (&new.id, &new.source.feed);
+        for target in removed {
+            self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
+        }
+        let revision = self.world.store.next_revision(id);
+        // A new recipe starts where `from` says, a target that is added later at the head.
+        let from = if stored.is_none() { &new.source.from } else { &From::Now };
+        let start = self.offset_of(feed, from)?;
+        let target = |target: &Target| AppliedTarget {
+            target: target.name.clone(),
+            revision: kept(target).unwrap_or(revision),
+            start,
+            renamed_from: target.renamed_from.clone(),
+        };
+        let targets = new.targets.iter().map(target).collect();
+        let applied = Applied { revision, feed: feed.clone(), text: new.text.clone(), targets };
+        self.record(id, Change::Applied(applied), by).await?;
+        let gone = |name: &&TargetName| !new.targets.iter().any(|target| target.name == **name);
+        for target in stored.iter().flat_map(|stored| stored.targets.keys()).filter(gone) {
+            self.world.feeds.remove_reader(feed, &reader(id, target));
+        }
+        Ok(())
+    }
+
+    /// Ends the deliveries of targets that are about to be removed or renamed.
+    async fn retire(&self, id: &RecipeId, targets: Vec<TargetName>) -> Result<(), Refused> {
+        if !targets.is_empty() && self.world.store.recipe(id).is_some() {
+            let supervisor = self.supervisor(id).await?;
+            supervisor.send(Retire(targets)).await.map_err(|_| restarting(id))?;
+        }
+        Ok(())
+    }
+
+    pub async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<(), Refused> {
+        let _guard = self.one_at_a_time.lock().await;
+        let stored = self.stored(id)?;
+        let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
+        self.check_backlog(id, &targets, abandon)?;
+        self.tell(Remove(id.clone())).await?;
+        for target in &targets {
+            self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
+        }
+        self.record(id, Change::Deleted, by).await?;
+        for target in &targets {
+            self.world.feeds.remove_reader(&stored.feed, &reader(id, target));
+        }
+        Ok(())
+    }
+
+    pub async fn pause(&self, id: &RecipeId, paused: bool, by: &str) -> Result<(), Refused> {
+        let _guard = self.one_at_a_time.lock().await;
+        if self.stored(id)?.paused != paused {
+            self.record(id, if paused { Change::Paused } else { Change::Resumed }, by).await?;
+            self.start(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Delivers now; the reports come when what waits has been tried, or nothing comes with `wait` false.
+    pub async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<RunReport>, Refused> {
+        if self.stored(id)?.paused {
+            return Err(Refused::conflict(format!("recipe `{id}` is paused: resume it first")));
+        }
+        let supervisor = self.supervisor(id).await?;
+        if !wait {
+            supervisor.do_send(RunNow);
+            return Ok(Vec::new());
+        }
+        supervisor.send(RunNow).await.map_err(|_| Refused::Failed(restarting(id)))
+    }
+
+    pub(super) async fn supervisor(&self, id: &RecipeId) -> Result<Addr<RecipeSupervisor>, Refused> {
+        let found = self.root.send(Find(id.clone())).await.map_err(|_| Failure::node("the node is stopping"))?;
+        found.ok_or_else(|| Refused::NotFound(format!("recipe `{id}`")))
+    }
+
+    /// Hands a recipe, as the store has it, to the actors.
+    pub(super) async fn start(&self, id: &RecipeId) -> Result<(), Refused> {
+        let stored = self.stored(id)?;
+        let recipe = parse_stored(&stored)?;
+        let revisions = stored.targets.iter().map(|(name, target)| (name.clone(), target.revision)).collect();
+        let zone = self.world.settings().config.timezone;
+        let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
+        let mut oldest = None;
+        for target in stored.targets.keys() {
+            let key = TargetKey { recipe: id.clone(), target: target.clone() };
+            let below = self.world.store.settled(&key).map_or(0, |settled| settled.below());
+            self.world.feeds.register_reader(&stored.feed, &reader(id, target), below);
+            oldest = Some(oldest.map_or(below, |oldest: Offset| oldest.min(below)));
+        }
+        let frontier = self.world.store.frontier(id).or(oldest).unwrap_or(0);
+        self.tell(Apply { settings, frontier }).await
+    }
+
+    async fn tell<M>(&self, message: M) -> Result<(), Refused>
+    where
+        M: actix::Message<Result = ()> + Send + 'static,
+        Root: actix::Handler<M>,
+    {
+        Ok(self.root.send(message).await.map_err(|_| Failure::node("the node is stopping"))?)
+    }
+
+    async fn record(&self, id: &RecipeId, change: Change, by: &str) -> Result<(), Refused> {
+        let change = RecipeChange { recipe: id.clone(), by: by.to_owned(), change };
+        Ok(self.world.store.recipe_changed(change).await?)
+    }
+
+    fn stored(&self, id: &RecipeId) -> Result<Stored, Refused> {
+        self.world.store.recipe(id).ok_or_else(|| Refused::NotFound(format!("recipe `{id}`")))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    fn head(&self, feed: &FeedName) -> Offset {
+        *self.world.feeds.head(feed).borrow()
+    }
+
+    fn offset_of(&self, feed: &FeedName, from: &From) -> Result<Offset, Failure> {
+        let head = self.head(feed);
+        Ok(match from {
+            From::Now => head,
+            From::Beginning => 0,
+            From::Offset(offset) => (*offset).min(head),
+            From::Time(time) => self.world.feeds.offset_at(feed, Timestamp(time.timestamp_millis()))?,
+        })
+    }
+
+    /// What the recipe alone can't tell: two targets of a node never write to one file, and a target that is
+    /// served in another way is another target.
+    fn check_targets(&self, current: Option<&Recipe>, new: &Recipe) -> Result<(), Refused> {
+        let others: Vec<Recipe> =
+            self.world.store.recipes().iter().filter_map(|other| parse_stored(other).ok()).collect();
+        if let Some(meeting) = meeting::find(new, &others) {
+            return Err(Refused::conflict(meeting.to_string()));
+        }
+        let takes_requests = |target: &Target| matches!(target.adapter, Adapter::Rest(_));
+        for target in &new.targets {
+            let before = target.renamed_from.as_ref().unwrap_or(&target.name);
+            let old = current.iter().flat_map(|recipe| &recipe.targets).find(|old| old.name == *before);
+            if old.is_some_and(|old| takes_requests(old) != takes_requests(target)) {
+                return Err(Refused::conflict(format!(
+                    "target `{}` can't turn from requests to files or back: what was begun could not be finished. \
+                     Give it another name",
+                    target.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to drop a target that has something waiting, unless told to.
+    fn check_backlog(&self, id: &RecipeId, targets: &[TargetName], abandon: bool) -> Result<(), Refused> {
+        let mut counts = BTreeMap::new();
+        for target in targets {
+            let waiting = self.waiting(&TargetKey { recipe: id.clone(), target: target.clone() });
+            if waiting > 0 {
+                counts.insert(target.to_string(), waiting);
+            }
+        }
+        if counts.is_empty() || abandon {
+            return Ok(());
+        }
+        let words: Vec<String> = counts.iter().map(|(target, count)| format!("{target}: {count}")).collect();
+        let why = format!(
+            "events still wait to be delivered ({}): deliver them first, or abandon them (they become dead letters)",
+            words.join(", ")
+        );
+        Err(Refused::Conflict { why, counts })
+    }
+
+    pub(super) fn waiting(&self, key: &TargetKey) -> u64 {
+        let feed = self.world.store.recipe(&key.recipe).map(|stored| stored.feed);
+        let settled = self.world.store.settled(key);
+        settled.zip(feed).map_or(0, |(settled, feed)| settled.waiting(self.head(&feed)))
+    }
+
+    /// What waits for a target becomes dead letters. Nothing that is in flight can settle after this.
+    async fn abandon(&self, key: &TargetKey) -> Result<(), Refused> {
+        let store = &self.world.store;
+        let Some(feed) = store.recipe(&key.recipe).map(|stored| stored.feed) else { return Ok(()) };
+        let head = self.head(&feed);
+        let begun = begun_offsets(store.work(key).await?);
+        let log: &dyn EventLog = self.world.feeds.as_ref();
+        let ledger: &dyn Ledger = store.as_ref();
+        let opened = ledger.open(key).await?;
+        let mut from = opened.settled.below();
+        while from < head {
+            let events = log.read(&feed, from, head, ABANDON_AT_ONCE, ABANDON_BYTES).await?;
+            from = events.last().map_or(head, |event| event.offset + 1);
+            let waiting = events.into_iter().filter(|event| !opened.settled.contains(event.offset));
+            let entries = waiting.map(|event| Entry::DeadLettered {
+                may_have_arrived: begun.contains(&event.offset),
+                event: Box::new(event),
+                attempt: 0,
+                reason: "target_removed".to_owned(),
+            });
+            ledger.commit(key, opened.epoch, entries.collect()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {
+    match work {
+        Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets).collect(),
+        Some(Work::File(work)) => work.plan.rows.iter().map(|row| row.offset).collect(),
+        None => BTreeSet::new(),
+    }
+}
+
+fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {
+    recipe::parse(stored.id.as_str(), stored.text())
+        .map_err(|errors| Failure::node(format!("the stored text of recipe `{}` is not valid: {errors}", stored.id)))
+}
+
+/// The name under which a target's position is known to its feed.
+pub(super) fn reader(recipe: &RecipeId, target: &TargetName) -> String {
+    format!("{recipe}/{target}")
+}
+
+fn restarting(id: &RecipeId) -> Failure {
+    Failure::node(format!("the supervisor of recipe `{id}` is being started again: try once more"))
+}

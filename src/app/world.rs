@@ -1,0 +1,215 @@
+//! The world that a node's actors are given: clock, log, ledger, partners and witness, made of real parts.
+//! What can be reloaded (configuration, secrets, TLS) is read here when a partner is made.
+
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use hms_actors::failure::{Failure, FailureKind};
+use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
+use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
+use hms_actors::runtime::Env;
+
+use crate::adapters::file::{Busy, LocalPartner};
+use crate::adapters::rest::{RestContext, RestPartner, tls_config};
+use crate::adapters::rows::PathOf;
+use crate::adapters::sftp::{SftpContext, SftpPartner};
+use crate::config::NodeConfig;
+use crate::fault;
+use crate::feeds::FeedLog;
+use crate::formats::Shape;
+use crate::metrics::Metrics;
+use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
+use crate::recipe::template::{Owner, Template};
+use crate::secrets::Secrets;
+use crate::store::Store;
+
+/// What all arbiters share.
+pub(super) struct World {
+    pub store: Arc<Store>,
+    pub feeds: Arc<FeedLog>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<SystemClock>,
+    /// Local files on which an operation has not come back.
+    busy: Busy,
+    settings: RwLock<Arc<Reloaded>>,
+}
+
+/// What a reload replaces as a whole.
+pub(super) struct Reloaded {
+    pub config: NodeConfig,
+    pub secrets: Arc<Secrets>,
+    rest: Arc<RestContext>,
+}
+
+impl Reloaded {
+    pub fn new(config: NodeConfig, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
+        let secrets = Arc::new(Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone()));
+        let rest = Arc::new(RestContext {
+            secrets: secrets.clone(),
+            connect_to: config.connect_to.clone(),
+            tls: tls_config(config.tls_ca_file.as_deref())?,
+            clock: clock.clone(),
+        });
+        Ok(Self { config, secrets, rest })
+    }
+}
+
+impl World {
+    pub fn new(
+        store: Arc<Store>,
+        feeds: Arc<FeedLog>,
+        metrics: Arc<Metrics>,
+        clock: Arc<SystemClock>,
+        settings: Reloaded,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            feeds,
+            metrics,
+            clock,
+            busy: Busy::default(),
+            settings: RwLock::new(Arc::new(settings)),
+        })
+    }
+
+    pub fn settings(&self) -> Arc<Reloaded> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn reload(&self, config: NodeConfig) -> Result<(), Failure> {
+        let new = Arc::new(Reloaded::new(config, &self.clock)?);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// The world as one arbiter's actors see it.
+    pub fn env(self: &Arc<Self>) -> Env {
+        Env {
+            clock: Rc::new(SystemClock),
+            log: Rc::new(self.feeds.clone()),
+            ledger: Rc::new(self.store.clone()),
+            partners: Rc::new(Made(self.clone())),
+            witness: Rc::new(Told(self.clone())),
+            step: fault::point,
+        }
+    }
+
+    /// A recipe's revision and the target in it, under the name that it had then.
+    fn shaped(&self, key: &TargetKey, revision: Revision) -> Result<(Recipe, Target, TargetKey), Failure> {
+        let missing = |what: &str| Failure::node(format!("{what} of {key}, revision {revision}, is not in the store"));
+        let stored = self.store.recipe(&key.recipe).ok_or_else(|| missing("the recipe"))?;
+        let parse = |revision: Revision| {
+            let text = stored.texts.get(&revision).ok_or_else(|| missing("the recipe's text"))?;
+            crate::recipe::parse(key.recipe.as_str(), text)
+                .map_err(|errors| Failure::configuration(format!("the stored recipe is not valid any more: {errors}")))
+        };
+        let mut name = key.target.clone();
+        for later in (revision + 1..=stored.revision).rev() {
+            let named = parse(later)?.targets.into_iter().find(|target| target.name == name);
+            let before = named.and_then(|target| target.renamed_from);
+            let known_before =
+                |name: &TargetName| parse(later - 1).is_ok_and(|recipe| recipe.targets.iter().any(|t| t.name == *name));
+            if let Some(before) = before
+                && !known_before(&name)
+            {
+                name = before;
+            }
+        }
+        let recipe = parse(revision)?;
+        let target = recipe.targets.iter().find(|target| target.name == name).cloned();
+        let key = TargetKey { recipe: key.recipe.clone(), target: name };
+        Ok((recipe, target.ok_or_else(|| missing("the target"))?, key))
+    }
+}
+
+/// Makes partners: the list of adapters as the node runs them.
+struct Made(Arc<World>);
+
+impl Partners for Made {
+    fn requests(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {
+        let (recipe, target, key) = self.0.shaped(target, revision)?;
+        match &target.adapter {
+            Adapter::Rest(rest) => {
+                let context = self.0.settings().rest.clone();
+                Ok(Rc::new(RestPartner::new(key, &recipe.source, &target.map, rest, context)?))
+            }
+            Adapter::Sftp(_) | Adapter::File(_) => Err(Failure::node(format!("{key} takes no requests"))),
+        }
+    }
+
+    fn files(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn FilePartner>, Failure> {
+        let (recipe, target, key) = self.0.shaped(target, revision)?;
+        let shape = Shape::new(&recipe.source, &target.map);
+        let settings = self.0.settings();
+        match &target.adapter {
+            Adapter::Sftp(sftp) => {
+                let path_of = path_of(&sftp.file, &key, settings.config.timezone)?;
+                let context = SftpContext {
+                    secrets: settings.secrets.clone(),
+                    connect_to: settings.config.connect_to.clone(),
+                    known_hosts: settings.config.known_hosts.clone().unwrap_or_default(),
+                };
+                Ok(Rc::new(SftpPartner::new(key, sftp, shape, path_of, context)))
+            }
+            Adapter::File(file) => {
+                let path_of = path_of(file, &key, settings.config.timezone)?;
+                Ok(Rc::new(LocalPartner::new(key, file, shape, path_of, self.0.busy.clone())))
+            }
+            Adapter::Rest(_) => Err(Failure::node(format!("{key} takes no files"))),
+        }
+    }
+}
+
+/// A target's path as a function of the moment, in the node's time zone.
+pub(super) fn path_of(file: &FileTarget, key: &TargetKey, zone: chrono_tz::Tz) -> Result<PathOf, Failure> {
+    let template = Template::parse(&file.path).map_err(Failure::configuration)?;
+    let key = key.clone();
+    Ok(Box::new(move |moment: Timestamp, batch: (Offset, Offset)| {
+        let moment = DateTime::<Utc>::from_timestamp_millis(moment.0).unwrap_or_default().with_timezone(&zone);
+        let owner = Owner { recipe: key.recipe.as_str(), target: key.target.as_str() };
+        template.render(&moment, owner, batch)
+    }))
+}
+
+/// The node's wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Metrics, the promised lines, and the memory of what was released.
+struct Told(Arc<World>);
+
+impl Witness for Told {
+    fn attempted(&self, target: &TargetKey, failure: Option<FailureKind>, events: u64) {
+        self.0.metrics.attempted(target, failure, events);
+    }
+
+    fn delivered(&self, target: &TargetKey, waited: Duration) {
+        self.0.metrics.delivered(target, waited);
+    }
+
+    fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64) {
+        if completed > 0 {
+            tracing::info!(target: "audit", "sync.success.{} {completed}", recipe.short());
+        }
+        if failed > 0 {
+            tracing::info!(target: "audit", "sync.fail.{} {failed}", recipe.short());
+        }
+    }
+
+    fn released(&self, recipe: &RecipeId, frontier: Offset) {
+        self.0.store.set_frontier(recipe, frontier);
+    }
+
+    fn restarted(&self, recipe: &RecipeId, actor: &str) {
+        self.0.metrics.restarted(recipe, actor);
+    }
+}

@@ -1,0 +1,34 @@
+//! CSV records as RFC 4180 describes them, in UTF-8. Not which columns there are: that is shape.rs.
+//!
+//! Text is carried as published. A cell with a comma, a quote or a line break is quoted, so a record can span
+//! lines. Other control characters pass; NUL does not, because readers in C would end the file's text there.
+
+use std::borrow::Cow;
+
+use csv::{Terminator, WriterBuilder};
+use hms_actors::event::Event;
+use hms_actors::failure::Failure;
+use hms_actors::settings::LineEnd;
+
+use super::object::Value;
+
+/// A value as the text of a cell; null and absent are empty.
+pub(super) fn cell<'a>(event: &Event, name: &str, value: Option<Value<'a>>) -> Result<Cow<'a, str>, Failure> {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Cow::Borrowed("")) };
+    let refused = |why| Failure::refused(format!("event `{}`, field `{name}`: {why}", event.id));
+    let text = value.text().map_err(|_| refused("the string holds half of a surrogate pair, which is no text"))?;
+    if text.contains('\0') {
+        return Err(refused("the string holds a NUL character, which a CSV file can't carry"));
+    }
+    Ok(text)
+}
+
+/// One record with its line end.
+pub(super) fn record<'a>(cells: impl Iterator<Item = &'a str>, end: LineEnd, out: &mut Vec<u8>) {
+    let terminator = match end {
+        LineEnd::Lf => Terminator::Any(b'\n'),
+        LineEnd::CrLf => Terminator::CRLF,
+    };
+    let mut writer = WriterBuilder::new().terminator(terminator).buffer_capacity(256).from_writer(out);
+    writer.write_record(cells).and_then(|()| Ok(writer.flush()?)).expect("one record of any width, into memory");
+}

@@ -1,0 +1,147 @@
+//! A recipe's projection (`fields`, `required`) and a target's renaming (`map`), compiled: which values of an
+//! event go to the partner, in which order, under which names. Not how they are written: that is json.rs and csv.rs.
+
+use std::collections::{HashMap, HashSet};
+
+use hms_actors::event::{Event, Key};
+use hms_actors::failure::Failure;
+use hms_actors::settings::LineEnd;
+
+use super::object::{Object, Value};
+use super::{csv, json, key};
+use crate::recipe::model::Source;
+
+/// What each event of a recipe becomes for one target.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    projection: Option<Projection>,
+    /// Field → name at the partner, for fields that have another name there.
+    renames: HashMap<String, String>,
+    required: Vec<String>,
+    key: Option<String>,
+}
+
+/// `fields`, in order. They are distinct: the recipe's checker sees to it.
+#[derive(Debug, Clone)]
+struct Projection {
+    fields: Vec<String>,
+    /// Field → its place in `fields`.
+    places: HashMap<String, usize>,
+}
+
+/// A column: its name at the partner, and the event's value, `None` where the event has none.
+pub(super) type Column<'a> = (&'a str, Option<Value<'a>>);
+
+impl Shape {
+    pub fn new(source: &Source, map: &[(String, String)]) -> Self {
+        Self {
+            projection: source.fields.clone().map(Projection::new),
+            renames: map.iter().cloned().collect(),
+            required: source.required.clone(),
+            key: source.key.clone(),
+        }
+    }
+
+    /// What the order of events is kept by: the `key` field, else the subject, else the event itself.
+    /// A key that is null counts as absent.
+    pub fn key(&self, event: &Event) -> Key {
+        key::of(event, self.key.as_deref())
+    }
+
+    /// The projected, renamed object as compact JSON. An absent field is absent; a null is null.
+    /// Refused: a `required` field is absent (a null is there: it was published on purpose), or two values
+    /// would have the same name.
+    pub fn json(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let object = Object::of(event)?;
+        json::write(&self.columns(event, &object)?, out);
+        Ok(())
+    }
+
+    /// One CSV record (RFC 4180) with its line end. Null and absent are empty, nested values are JSON text.
+    /// Refused: what [`Shape::json`] refuses, and text that a CSV file can't hold (a NUL character, half of a
+    /// surrogate pair). Nothing is written then.
+    pub fn csv(&self, event: &Event, end: LineEnd, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let object = Object::of(event)?;
+        let columns = self.columns(event, &object)?;
+        let cells =
+            columns.iter().map(|(name, value)| csv::cell(event, name, *value)).collect::<Result<Vec<_>, _>>()?;
+        csv::record(cells.iter().map(AsRef::as_ref), end, out);
+        Ok(())
+    }
+
+    /// The CSV header record with its line end. Nothing if the recipe names no `fields`: then each event has its own.
+    pub fn csv_header(&self, end: LineEnd, out: &mut Vec<u8>) {
+        if let Some(projection) = &self.projection {
+            csv::record(projection.fields.iter().map(|field| self.name(field)), end, out);
+        }
+    }
+
+    /// The text of a top-level field for use in a url: strings without quotes, the rest as published.
+    /// `None` if it is absent or null, or has no text.
+    pub fn text(&self, event: &Event, field: &str) -> Option<String> {
+        let object = Object::of(event).ok()?;
+        let value = object.get(field).filter(|value| !value.is_null())?;
+        Some(value.text().ok()?.into_owned())
+    }
+
+    /// What goes to the partner, in order: the `fields`, or all that was published.
+    fn columns<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
+        if let Some(missing) = self.required.iter().find(|field| object.get(field).is_none()) {
+            return Err(Failure::refused(format!("event `{}` has no field `{missing}`, which is required", event.id)));
+        }
+        match &self.projection {
+            Some(projection) => {
+                let values = projection.pick(object).map_err(|field| twice(event, field))?;
+                let names = projection.fields.iter().map(|field| self.name(field));
+                Ok(names.zip(values).collect())
+            }
+            None => self.all(event, object),
+        }
+    }
+
+    fn all<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
+        let mut names = HashSet::with_capacity(object.0.len());
+        let mut columns = Vec::with_capacity(object.0.len());
+        for (field, value) in &object.0 {
+            let name = self.name(field);
+            if !names.insert(name) {
+                return Err(twice(event, name));
+            }
+            columns.push((name, Some(*value)));
+        }
+        Ok(columns)
+    }
+
+    /// A field's name at the partner.
+    fn name<'a>(&'a self, field: &'a str) -> &'a str {
+        self.renames.get(field).map_or(field, String::as_str)
+    }
+}
+
+impl Projection {
+    fn new(fields: Vec<String>) -> Self {
+        let places = fields.iter().cloned().enumerate().map(|(place, field)| (field, place)).collect();
+        Self { fields, places }
+    }
+
+    /// The values of the fields, in order; the name of a field that was published twice is an error.
+    fn pick<'a>(&self, object: &'a Object<'a>) -> Result<Vec<Option<Value<'a>>>, &'a str> {
+        let mut values = vec![None; self.fields.len()];
+        for (field, value) in &object.0 {
+            if let Some(&place) = self.places.get(field.as_ref())
+                && values[place].replace(*value).is_some()
+            {
+                return Err(field);
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Which of the two is meant nobody can know, and it is money that is counted here.
+fn twice(event: &Event, name: &str) -> Failure {
+    Failure::refused(format!("event `{}` would have two values named `{name}`", event.id))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! The node's metrics, in Prometheus' words. Handles are kept, because looking one up costs ten times what
+//! counting does; what can be derived (backlog, tickets) is set when somebody looks.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hms_actors::failure::FailureKind;
+use hms_actors::id::{RecipeId, TargetKey};
+use hms_actors::settings::LATE;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+const SUCCESS: &str = "sync_success_total";
+const FAIL: &str = "sync_fail_total";
+const ATTEMPTS: &str = "sync_attempts_total";
+const DELIVERY: &str = "sync_delivery_seconds";
+const DELAYED: &str = "sync_late_total";
+const BACKLOG: &str = "sync_backlog_events";
+const RESTARTS: &str = "sync_actor_restarts_total";
+const TICKETS: &str = "sync_tickets_open";
+const DEAD_LETTERS: &str = "sync_dead_letters";
+const PUBLISH: &str = "sync_publish_seconds";
+const BUILD: &str = "hms_build_info";
+
+static METADATA: Metadata<'static> = Metadata::new("hms_sync", Level::INFO, None);
+
+/// Up to the promised minute finely, beyond it coarsely.
+const DELIVERY_BUCKETS: [f64; 14] =
+    [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 300.0, 3600.0, 86400.0];
+const PUBLISH_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    process: metrics_process::Collector,
+    publish: Histogram,
+    targets: Mutex<HashMap<TargetKey, Target>>,
+}
+
+#[derive(Clone)]
+struct Target {
+    success: Counter,
+    late: Counter,
+    delivery: Histogram,
+    delivered: Counter,
+    backlog: Gauge,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let buckets = |builder: PrometheusBuilder, name: &str, values: &[f64]| {
+            let matcher = Matcher::Full(name.to_owned());
+            builder.set_buckets_for_metric(matcher, values).expect("the list of buckets is not empty")
+        };
+        let builder = buckets(PrometheusBuilder::new(), DELIVERY, &DELIVERY_BUCKETS);
+        let recorder = buckets(builder, PUBLISH, &PUBLISH_BUCKETS).build_recorder();
+        describe(&recorder);
+        let build = Key::from_parts(BUILD, vec![Label::new("version", env!("CARGO_PKG_VERSION"))]);
+        recorder.register_gauge(&build, &METADATA).set(1.0);
+        let process = metrics_process::Collector::default();
+        metrics::with_local_recorder(&recorder, || process.describe());
+        let publish = recorder.register_histogram(&Key::from_name(PUBLISH), &METADATA);
+        Self { handle: recorder.handle(), recorder, process, publish, targets: Mutex::default() }
+    }
+
+    /// One publish request was accepted, after this long.
+    pub fn published(&self, took: Duration) {
+        self.publish.record(took.as_secs_f64());
+    }
+
+    pub fn attempted(&self, key: &TargetKey, failure: Option<FailureKind>, events: u64) {
+        match failure {
+            None => self.target(key).delivered.increment(1),
+            Some(kind) => {
+                self.counter(ATTEMPTS, labels(key, Some(("outcome", kind.as_str())))).increment(1);
+                self.counter(FAIL, labels(key, Some(("kind", kind.as_str())))).increment(events);
+            }
+        }
+    }
+
+    pub fn delivered(&self, key: &TargetKey, waited: Duration) {
+        let target = self.target(key);
+        target.success.increment(1);
+        target.delivery.record(waited.as_secs_f64());
+        if waited > LATE {
+            target.late.increment(1);
+        }
+    }
+
+    pub fn restarted(&self, recipe: &RecipeId, actor: &str) {
+        let labels = vec![Label::new("recipe", recipe.to_string()), Label::new("actor", actor.to_owned())];
+        self.counter(RESTARTS, labels).increment(1);
+    }
+
+    /// What is derived when somebody looks.
+    pub fn set_backlog(&self, key: &TargetKey, events: u64) {
+        self.target(key).backlog.set(events as f64);
+    }
+
+    pub fn set_open(&self, tickets: usize, dead_letters: usize) {
+        self.gauge(TICKETS).set(tickets as f64);
+        self.gauge(DEAD_LETTERS).set(dead_letters as f64);
+    }
+
+    /// The text for `/metrics`.
+    pub fn render(&self) -> String {
+        metrics::with_local_recorder(&self.recorder, || self.process.collect());
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    fn target(&self, key: &TargetKey) -> Target {
+        let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(target) = targets.get(key) {
+            return target.clone();
+        }
+        let keyed = |name: &'static str| Key::from_parts(name, labels(key, None));
+        let target = Target {
+            success: self.counter(SUCCESS, labels(key, None)),
+            late: self.counter(DELAYED, labels(key, None)),
+            delivery: self.recorder.register_histogram(&keyed(DELIVERY), &METADATA),
+            delivered: self.counter(ATTEMPTS, labels(key, Some(("outcome", "success")))),
+            backlog: self.recorder.register_gauge(&keyed(BACKLOG), &METADATA),
+        };
+        targets.insert(key.clone(), target.clone());
+        target
+    }
+
+    fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        self.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
+    }
+
+    fn gauge(&self, name: &'static str) -> Gauge {
+        self.recorder.register_gauge(&Key::from_name(name), &METADATA)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn labels(key: &TargetKey, more: Option<(&'static str, &'static str)>) -> Vec<Label> {
+    let mut labels = vec![Label::new("recipe", key.recipe.to_string()), Label::new("target", key.target.to_string())];
+    labels.extend(more.map(|(name, value)| Label::from_static_parts(name, value)));
+    labels
+}
+
+fn describe(recorder: &PrometheusRecorder) {
+    let name = KeyName::from_const_str;
+    recorder.describe_counter(name(SUCCESS), None, "Events delivered".into());
+    recorder.describe_counter(name(FAIL), None, "Events in failed attempts, by kind of failure".into());
+    recorder.describe_counter(name(ATTEMPTS), None, "Attempts at a delivery, by outcome".into());
+    recorder.describe_histogram(name(DELIVERY), Some(Unit::Seconds), "From publication to delivery".into());
+    recorder.describe_counter(name(DELAYED), None, "Events delivered more than 60 s after publication".into());
+    recorder.describe_gauge(name(BACKLOG), None, "Events that wait".into());
+    recorder.describe_counter(name(RESTARTS), None, "Actors that were started again".into());
+    recorder.describe_gauge(name(TICKETS), None, "Human tickets that are open".into());
+    recorder.describe_gauge(name(DEAD_LETTERS), None, "Dead letters that are kept".into());
+    recorder.describe_histogram(name(PUBLISH), Some(Unit::Seconds), "Time to accept a publish request".into());
+    recorder.describe_gauge(name(BUILD), None, "The version that runs".into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hms_actors::id::TargetName;
+
+    #[test]
+    fn every_series_has_help_and_the_promised_name() {
+        let metrics = Metrics::new();
+        let key = TargetKey { recipe: RecipeId::parse("a.sync").unwrap(), target: TargetName::parse("gis").unwrap() };
+        metrics.delivered(&key, Duration::from_secs(61));
+        metrics.attempted(&key, None, 1);
+        metrics.attempted(&key, Some(FailureKind::Transient), 3);
+        metrics.set_backlog(&key, 7);
+        metrics.set_open(1, 2);
+        metrics.published(Duration::from_millis(2));
+        metrics.restarted(&key.recipe, "gis");
+        let text = metrics.render();
+        for line in [
+            r#"sync_success_total{recipe="a.sync",target="gis"} 1"#,
+            r#"sync_late_total{recipe="a.sync",target="gis"} 1"#,
+            r#"sync_fail_total{recipe="a.sync",target="gis",kind="transient"} 3"#,
+            r#"sync_attempts_total{recipe="a.sync",target="gis",outcome="success"} 1"#,
+            r#"sync_backlog_events{recipe="a.sync",target="gis"} 7"#,
+            r#"sync_delivery_seconds_bucket{recipe="a.sync",target="gis",le="300"} 1"#,
+            "sync_tickets_open 1",
+            "sync_dead_letters 2",
+            r#"sync_actor_restarts_total{recipe="a.sync",actor="gis"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        for series in text.lines().filter(|line| line.starts_with("# TYPE")) {
+            let name = series.split(' ').nth(2).unwrap();
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+    }
+}

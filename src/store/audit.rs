@@ -1,0 +1,148 @@
+//! The audit journal: `<data>/audit/<first seq, 20 digits>.ndjson`, one record a line, each line ended by
+//! `\n`. A line without its newline is the leaf of a Merkle tree that can be laid over the journal later.
+//! It knows lines and numbers; what a record says is `record.rs`, when one is written is `writer.rs`.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hms_actors::failure::Failure;
+use serde::Deserialize;
+
+use super::file::{AppendError, Appender, Health, at, sync_dir};
+use super::group::lock;
+use super::segments::{Lines, Reader, Segment};
+
+/// The writing end. There is one, on the ledger's thread.
+pub(super) struct Journal {
+    dir: PathBuf,
+    active: Appender,
+    /// A segment of this size is followed by a new one.
+    roll_at: u64,
+    next: u64,
+    segments: Arc<Mutex<Vec<Segment>>>,
+    health: Health,
+}
+
+impl Journal {
+    /// Opens the journal, cuts a torn last line (nobody has seen it) and refuses any other damage in the
+    /// active segment. Sealed segments are checked when they are read.
+    pub fn open(dir: &Path, roll_at: u64, health: Health) -> Result<Self, Failure> {
+        fs::create_dir_all(dir).map_err(|e| at(dir, "create", &e))?;
+        let mut firsts = first_seqs(dir)?;
+        if firsts.is_empty() {
+            firsts.push(0);
+        }
+        let first = firsts.pop().expect("one was pushed if there was none");
+        let path = segment_path(dir, first);
+        let (lines, length) = if path.exists() { scan_active(&path, first)? } else { Default::default() };
+        let mut active = Appender::open(&path, health.clone())?;
+        if length < active.synced() {
+            tracing::warn!("{}: the torn last line was cut at byte {length}", path.display());
+        }
+        active.cut(length)?;
+        sync_dir(dir).map_err(|e| at(dir, "sync", &e))?;
+        let next = first + lines.count;
+        let mut segments: Vec<_> = firsts.into_iter().map(|first| Segment::sealed(dir, first)).collect();
+        segments.push(Segment { first, path, length, lines: Some(lines) });
+        Ok(Self { dir: dir.to_owned(), active, roll_at, next, segments: Arc::new(Mutex::new(segments)), health })
+    }
+
+    /// Appends complete lines (each with its newline) and syncs them.
+    pub fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
+        if self.active.synced() >= self.roll_at {
+            self.roll();
+        }
+        let start = self.active.append(lines)?;
+        let mut segments = lock(&self.segments);
+        let segment = segments.last_mut().expect("there is always an active segment");
+        let known = segment.lines.get_or_insert_default();
+        known.add(lines, start);
+        segment.length = start + lines.len() as u64;
+        self.next = segment.first + known.count;
+        Ok(())
+    }
+
+    /// Begins a new segment. If that fails the old one just goes on growing: no record waits for it.
+    fn roll(&mut self) {
+        let path = segment_path(&self.dir, self.next);
+        let created = Appender::open(&path, self.health.clone())
+            .and_then(|file| sync_dir(&self.dir).map(|()| file).map_err(|e| at(&self.dir, "sync", &e)));
+        match created {
+            Ok(file) => {
+                self.active = file;
+                let lines = Some(Lines::default());
+                lock(&self.segments).push(Segment { first: self.next, path, length: 0, lines });
+            }
+            Err(failure) => tracing::warn!("no new audit segment yet: {failure}"),
+        }
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.segments.clone())
+    }
+}
+
+pub(super) fn segment_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:020}.ndjson"))
+}
+
+fn first_seqs(dir: &Path) -> Result<Vec<u64>, Failure> {
+    let mut firsts = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| at(dir, "list", &e))? {
+        let name = entry.map_err(|e| at(dir, "list", &e))?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".ndjson")).filter(|digits| digits.len() == 20);
+        firsts.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// The whole lines of the active segment and the length that they take.
+fn scan_active(path: &Path, first: u64) -> Result<(Lines, u64), Failure> {
+    let file = fs::File::open(path).map_err(|e| at(path, "open", &e))?;
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut lines, mut length, mut line) = (Lines::default(), 0u64, Vec::new());
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(|e| at(path, "read", &e))? == 0 {
+            return Ok((lines, length));
+        }
+        match check(&line, first + lines.count) {
+            Ok(()) => lines.add(&line, length),
+            Err(_) if at_end(&mut reader, path)? => return Ok((lines, length)),
+            Err(why) => return Err(damaged(path, lines.count + 1, Some(length), &why)),
+        }
+        length += line.len() as u64;
+    }
+}
+
+fn at_end(reader: &mut impl BufRead, path: &Path) -> Result<bool, Failure> {
+    Ok(reader.fill_buf().map_err(|e| at(path, "read", &e))?.is_empty())
+}
+
+/// Whether these are the bytes of a whole line with this number.
+fn check(line: &[u8], seq: u64) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Head {
+        seq: u64,
+    }
+    let line = line.strip_suffix(b"\n").ok_or("the line has no end")?;
+    let head: Head = serde_json::from_slice(line).map_err(|e| format!("not a record: {e}"))?;
+    if head.seq == seq { Ok(()) } else { Err(format!("seq is {}, expected {seq}", head.seq)) }
+}
+
+/// Damage that no crash of this program leaves behind.
+pub(super) fn damaged(path: &Path, line: u64, byte: Option<u64>, why: &str) -> Failure {
+    let path = path.display();
+    let cut = byte.map_or(String::new(), |byte| {
+        format!(
+            ", or, if the machine has just lost power and these are its last moments, cut it: truncate -s {byte} {path}"
+        )
+    });
+    Failure::node(format!(
+        "{path} is damaged at line {line}: {why}. The audit proves what was delivered, so nothing is dropped by \
+         itself: restore the file from a backup{cut}"
+    ))
+}

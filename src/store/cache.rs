@@ -1,0 +1,185 @@
+//! The cache of the state, in sled: it only makes starts quick. It can be deleted; what it lacks is rebuilt
+//! from the audit. It is saved as a whole every few seconds, never per record.
+//!
+//! A row's key is its JSON name, a zero byte and a piece's number (2 bytes, big-endian); the value is that
+//! piece of the row's JSON. Values stay under 16 KiB, because sled leaks big ones. All changes of one save
+//! are one batch, so that rows and the audit number that they include belong together; the key `seal` says
+//! how many rows there are and the sum of their checksums, because sled recovers what it can of a damaged
+//! file and does not say what it left out.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Counters, Row, State, TicketState};
+
+pub(super) struct Cache {
+    db: sled::Db,
+    seal: Seal,
+}
+
+/// What the rows add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Seal {
+    rows: u64,
+    sum: u64,
+}
+
+const SEAL: &[u8] = b"seal";
+const PIECE: usize = 15 << 10;
+
+/// A row and its JSON; `None` when it is gone.
+pub(super) type Change = (Row, Option<Vec<u8>>);
+
+impl Cache {
+    /// The cache and the state in it. A cache that can't be read is moved aside, and rebuilt.
+    pub fn open(dir: &Path, audit_size: u64, now: i64) -> (Option<Self>, State) {
+        let why = match Self::load(dir) {
+            Ok((cache, state)) if state.counters.seq <= audit_size => return (Some(cache), state),
+            Ok((cache, state)) => {
+                drop(cache);
+                format!("it includes audit records below {}, but there are {audit_size}", state.counters.seq)
+            }
+            Err(why) => why,
+        };
+        let aside = dir.with_file_name(format!("state.damaged-{now}"));
+        tracing::warn!("the cache {} is not used ({why}): moved to {}, rebuilding", dir.display(), aside.display());
+        if let Err(error) = std::fs::rename(dir, &aside) {
+            tracing::warn!("can't move {} aside ({error}): running without a cache", dir.display());
+            return (None, State::default());
+        }
+        match Self::load(dir) {
+            Ok((cache, state)) => (Some(cache), state),
+            Err(why) => {
+                tracing::warn!("running without a cache: {why}");
+                (None, State::default())
+            }
+        }
+    }
+
+    fn load(dir: &Path) -> Result<(Self, State), String> {
+        // sled may panic over a damaged file, and a damaged cache must not keep the node from starting.
+        catch_unwind(AssertUnwindSafe(|| {
+            let db = sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(8 << 20).open();
+            let db = db.map_err(|e| e.to_string())?;
+            let (state, seal) = read_state(&db)?;
+            Ok((Self { db, seal }, state))
+        }))
+        .unwrap_or_else(|_| Err("reading it panicked".to_owned()))
+    }
+
+    /// Stores the changes, all or none. After an error the cache is not used again.
+    pub fn save(&mut self, changes: Vec<Change>) -> Result<(), sled::Error> {
+        let mut batch = sled::Batch::default();
+        for (row, value) in changes {
+            self.save_row(&json(&row), value.as_deref(), &mut batch)?;
+        }
+        batch.insert(SEAL, json(&self.seal));
+        self.db.apply_batch(batch)?;
+        self.db.flush().map(drop)
+    }
+
+    fn save_row(&mut self, name: &[u8], value: Option<&[u8]>, batch: &mut sled::Batch) -> Result<(), sled::Error> {
+        let mut old = Vec::new();
+        for piece in self.db.scan_prefix([name, &[0]].concat()) {
+            let (key, piece) = piece?;
+            old.extend_from_slice(&piece);
+            batch.remove(key);
+        }
+        if !old.is_empty() {
+            self.seal.take_out(name, &old);
+        }
+        if let Some(value) = value {
+            self.seal.put_in(name, value);
+            for (number, piece) in (0u16..).zip(value.chunks(PIECE)) {
+                batch.insert([name, &[0], &number.to_be_bytes()].concat(), piece);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Seal {
+    fn put_in(&mut self, name: &[u8], value: &[u8]) {
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(checksum(name, value));
+    }
+
+    fn take_out(&mut self, name: &[u8], value: &[u8]) {
+        self.rows = self.rows.saturating_sub(1);
+        self.sum = self.sum.wrapping_sub(checksum(name, value));
+    }
+}
+
+fn checksum(name: &[u8], value: &[u8]) -> u64 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(name);
+    crc.update(value);
+    crc.finalize().into()
+}
+
+impl State {
+    /// What the cache has to store to be up to date, and forgets that it has to.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let rows = std::mem::take(&mut self.changed);
+        rows.into_iter().map(|row| (row.clone(), self.row(&row))).collect()
+    }
+
+    fn row(&self, row: &Row) -> Option<Vec<u8>> {
+        match row {
+            Row::Counters => Some(json(&self.counters)),
+            Row::Recipe(id) => self.recipes.get(id).map(json),
+            Row::Target(key) => self.targets.get(key).map(json),
+            Row::Ticket(number) => self.tickets.get(number).map(json),
+            Row::Letter(number) => self.letters.get(number).map(json),
+            Row::Frontier(id) => self.frontiers.get(id).map(json),
+        }
+    }
+
+    fn put_row(&mut self, row: Row, value: &[u8]) -> Result<(), String> {
+        fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+            serde_json::from_slice(value).map_err(|e| e.to_string())
+        }
+        match row {
+            Row::Counters => self.counters = parse::<Counters>(value)?,
+            Row::Recipe(id) => drop(self.recipes.insert(id, parse(value)?)),
+            Row::Target(key) => drop(self.targets.insert(key, parse(value)?)),
+            Row::Ticket(number) => drop(self.tickets.insert(number, parse(value)?)),
+            Row::Letter(number) => drop(self.letters.insert(number, parse(value)?)),
+            Row::Frontier(id) => drop(self.frontiers.insert(id, parse(value)?)),
+        }
+        Ok(())
+    }
+}
+
+/// The state that the rows hold, if they are what was saved last.
+fn read_state(db: &sled::Db) -> Result<(State, Seal), String> {
+    let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut expected = Seal::default();
+    for item in db.iter() {
+        let (key, value) = item.map_err(|e| e.to_string())?;
+        match key.len().checked_sub(3).filter(|&end| key[end] == 0) {
+            Some(end) => rows.entry(key[..end].to_vec()).or_default().extend_from_slice(&value),
+            None => expected = serde_json::from_slice(&value).map_err(|e| e.to_string())?,
+        }
+    }
+    let (mut state, mut seal) = (State::default(), Seal::default());
+    for (name, value) in rows {
+        seal.put_in(&name, &value);
+        let row = serde_json::from_slice(&name).map_err(|e| e.to_string())?;
+        state.put_row(row, &value)?;
+    }
+    if seal != expected {
+        return Err(format!("its rows are not those that were saved: {seal:?} instead of {expected:?}"));
+    }
+    let open = state.tickets.values().filter(|ticket| ticket.state == TicketState::Open);
+    state.open = open.map(|ticket| ((ticket.key.clone(), ticket.cause), ticket.number)).collect();
+    Ok((state, seal))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain values with names and numbers as keys are always JSON")
+}

@@ -1,0 +1,49 @@
+//! Which incarnation of a delivery may write. In memory only: no incarnation outlives the process.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use hms_actors::failure::Failure;
+use hms_actors::id::{Epoch, TargetKey};
+
+use super::group::lock;
+
+#[derive(Default)]
+pub(super) struct Fences(Mutex<Epochs>);
+
+#[derive(Default)]
+struct Epochs {
+    /// One counter for all targets: a name that is used again never meets an epoch of its predecessor.
+    last: Epoch,
+    current: HashMap<TargetKey, Epoch>,
+}
+
+impl Fences {
+    /// A new epoch, which fences off the one before.
+    pub fn next(&self, target: &TargetKey) -> Epoch {
+        let mut epochs = lock(&self.0);
+        epochs.last += 1;
+        let epoch = epochs.last;
+        epochs.current.insert(target.clone(), epoch);
+        epoch
+    }
+
+    pub fn check(&self, target: &TargetKey, epoch: Epoch) -> Result<(), Failure> {
+        match lock(&self.0).current.get(target) {
+            Some(&current) if current == epoch => Ok(()),
+            _ => Err(Failure::node(format!(
+                "fenced: a newer incarnation of {target} has begun or the target is gone (epoch {epoch})"
+            ))),
+        }
+    }
+
+    /// No incarnation of the target may write any more.
+    pub fn close(&self, target: &TargetKey) {
+        lock(&self.0).current.remove(target);
+    }
+
+    /// Closes the fences of all targets but these.
+    pub fn retain(&self, lives: impl Fn(&TargetKey) -> bool) {
+        lock(&self.0).current.retain(|target, _| lives(target));
+    }
+}

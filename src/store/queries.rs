@@ -1,0 +1,147 @@
+//! What the admin endpoint and the application ask of the store, and what an operator changes. All changes
+//! are on disk to stay on return.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hms_actors::event::Event;
+use hms_actors::failure::Failure;
+use hms_actors::id::{Offset, RecipeId, Revision, TargetKey};
+use hms_actors::settled::Settled;
+use hms_actors::work::Work;
+
+use super::record::RecipeChange;
+use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
+use super::{Store, canonical, keyed, work, writer};
+
+impl Store {
+    /// Writes an operator's change of a recipe. Incarnations of targets that are gone or renamed are fenced
+    /// off. Refused if the revision is not the next one, the feed differs or there is no such recipe.
+    pub async fn recipe_changed(&self, change: RecipeChange) -> Result<(), Failure> {
+        // A number that no record can hold would fail others of its group.
+        canonical::to_vec(&change)?;
+        let recipe = change.recipe.clone();
+        let before = self.target_ids(&recipe);
+        self.ledger.submit(writer::Job::Recipe(change)).await?;
+        let after = self.target_ids(&recipe);
+        let gone: Vec<u64> = before.into_iter().filter(|id| !after.contains(id)).collect();
+        if !gone.is_empty() {
+            gone.iter().for_each(|&id| self.core.room.forget(id));
+            // Only tidies up: the next start would do it too.
+            if let Err(failure) = self.work.submit(keyed::Job::Remove(gone)).await {
+                tracing::warn!("begun work of removed targets is still stored: {failure}");
+            }
+        }
+        Ok(())
+    }
+
+    fn target_ids(&self, recipe: &RecipeId) -> Vec<u64> {
+        let state = self.core.state();
+        state.targets.iter().filter(|(key, _)| key.recipe == *recipe).map(|(_, target)| target.id).collect()
+    }
+
+    /// All recipes that are not deleted, by id.
+    pub fn recipes(&self) -> Vec<StoredRecipe> {
+        self.core.state().recipes.values().filter(|recipe| !recipe.deleted).cloned().collect()
+    }
+
+    pub fn recipe(&self, id: &RecipeId) -> Option<StoredRecipe> {
+        self.core.state().recipes.get(id).filter(|recipe| !recipe.deleted).cloned()
+    }
+
+    /// The revision that the next apply gets; it counts on after a deletion.
+    pub fn next_revision(&self, id: &RecipeId) -> Revision {
+        self.core.state().next_revision(id)
+    }
+
+    /// Tickets by number: those in this state, or all that are kept.
+    pub fn tickets(&self, state: Option<TicketState>) -> Vec<Ticket> {
+        let wanted = |ticket: &&Ticket| state.is_none_or(|state| ticket.state == state);
+        self.core.state().tickets.values().filter(wanted).cloned().collect()
+    }
+
+    pub fn ticket(&self, number: u64) -> Option<Ticket> {
+        self.core.state().tickets.get(&number).cloned()
+    }
+
+    /// Closes an open ticket. What the answer means for the events is the caller's part.
+    pub async fn resolve_ticket(
+        &self,
+        number: u64,
+        action: &str,
+        by: &str,
+        note: Option<String>,
+    ) -> Result<(), Failure> {
+        let (action, by) = (action.to_owned(), by.to_owned());
+        self.ledger.submit(writer::Job::Resolve { number, action, by, note }).await
+    }
+
+    /// Dead letters by number, from `from` on, at most `limit`.
+    pub fn dead_letters(&self, from: u64, limit: usize) -> Vec<DeadLetter> {
+        self.core.state().letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect()
+    }
+
+    pub fn dead_letter_count(&self) -> usize {
+        self.core.state().letters.len()
+    }
+
+    /// A dead letter with its own copy of the event.
+    pub async fn dead_letter(&self, number: u64) -> Result<Option<(DeadLetter, Event)>, Failure> {
+        let Some(letter) = self.core.state().letters.get(&number).cloned() else { return Ok(None) };
+        let missing =
+            || Failure::node(format!("the event of dead letter {number} is missing in work/dead-letters.log"));
+        let value = self.letters.submit(keyed::Job::Get(number)).await?.ok_or_else(missing)?;
+        Ok(Some((letter, work::decode_event(value)?)))
+    }
+
+    /// What a target has behind it.
+    pub fn settled(&self, target: &TargetKey) -> Option<Settled> {
+        self.core.state().targets.get(target).map(|target| target.settled.clone())
+    }
+
+    /// What a target has begun last.
+    pub async fn work(&self, target: &TargetKey) -> Result<Option<Work>, Failure> {
+        let id = self.core.state().targets.get(target).map(|target| target.id);
+        match id {
+            Some(id) => self.begun(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Fences off every incarnation of the target.
+    pub fn fence(&self, target: &TargetKey) {
+        self.core.fences.close(target);
+    }
+
+    /// How many audit records are on disk to stay.
+    pub fn audit_size(&self) -> u64 {
+        self.audit.size()
+    }
+
+    /// Exact stored lines (without the newline) from a number on; fewer than `limit` if they are big.
+    /// Blocks on the disk: not for an arbiter's thread.
+    pub fn read_lines(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Failure> {
+        self.audit.read(from, limit)
+    }
+
+    /// Writes down what an operator did. `subject` is who, never a token.
+    pub async fn operator(
+        &self,
+        action: &str,
+        subject: &str,
+        details: BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let (action, subject) = (action.to_owned(), subject.to_owned());
+        self.ledger.submit(writer::Job::Operator { action, subject, details }).await
+    }
+
+    /// How far a recipe's last run goes, if that is known.
+    pub fn frontier(&self, recipe: &RecipeId) -> Option<Offset> {
+        self.core.state().frontiers.get(recipe).copied()
+    }
+
+    /// Remembered in the cache only, within seconds.
+    pub fn set_frontier(&self, recipe: &RecipeId, frontier: Offset) {
+        self.core.state_mut().set_frontier(recipe, frontier);
+    }
+}

@@ -1,0 +1,155 @@
+//! How begun work and dead letters' copies of events are stored as values of a keyed journal (`keyed.rs`).
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | 1 = units of requests, 2 = file work, 3 = event |
+//! | 4 | length of the JSON, little-endian |
+//! | n | JSON: the units; the file work without the plan's bytes; the event without its data |
+//! | rest | raw: nothing; the plan's bytes; the event's data |
+
+use bytes::Bytes;
+use hms_actors::event::Event;
+use hms_actors::failure::Failure;
+use hms_actors::id::{Offset, Timestamp};
+use hms_actors::work::{FileWork, Plan, Unit, Work};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+const REQUESTS: u8 = 1;
+const FILE: u8 = 2;
+const EVENT: u8 = 3;
+const HEAD: usize = 5;
+
+pub(super) fn encode_work(work: &Work) -> Result<Vec<u8>, Failure> {
+    match work {
+        Work::Requests(units) => encode(REQUESTS, units, b""),
+        Work::File(file) => {
+            let plan = Plan { bytes: Bytes::new(), ..file.plan.clone() };
+            encode(FILE, &FileWork { plan, ready: file.ready }, &file.plan.bytes)
+        }
+    }
+}
+
+pub(super) fn decode_work(value: Vec<u8>) -> Result<Work, Failure> {
+    match value.first() {
+        Some(&REQUESTS) => decode::<Vec<Unit>>(value).map(|(units, _)| Work::Requests(units)),
+        Some(&FILE) => decode::<FileWork>(value).map(|(mut file, bytes)| {
+            file.plan.bytes = bytes;
+            Work::File(Box::new(file))
+        }),
+        _ => Err(unreadable("not begun work")),
+    }
+}
+
+/// How many events the work holds: each will get a record.
+pub(super) fn events(work: &Work) -> u64 {
+    match work {
+        Work::Requests(units) => units.iter().map(|unit| unit.offsets.len() as u64).sum(),
+        Work::File(file) => file.plan.rows.len() as u64,
+    }
+}
+
+/// An event without its data.
+#[derive(Serialize, Deserialize)]
+struct Attributes {
+    offset: Offset,
+    published: Timestamp,
+    id: String,
+    source: String,
+    kind: String,
+    subject: Option<String>,
+    time: Option<String>,
+    extensions: Vec<(String, String)>,
+}
+
+pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, Failure> {
+    let Event { offset, published, id, source, kind, subject, time, extensions, data } = event.clone();
+    encode(EVENT, &Attributes { offset, published, id, source, kind, subject, time, extensions }, &data)
+}
+
+pub(super) fn decode_event(value: Vec<u8>) -> Result<Event, Failure> {
+    if value.first() != Some(&EVENT) {
+        return Err(unreadable("not an event"));
+    }
+    let (attributes, data) = decode::<Attributes>(value)?;
+    let Attributes { offset, published, id, source, kind, subject, time, extensions } = attributes;
+    Ok(Event { offset, published, id, source, kind, subject, time, extensions, data })
+}
+
+fn encode(kind: u8, head: &impl Serialize, raw: &[u8]) -> Result<Vec<u8>, Failure> {
+    let json = serde_json::to_vec(head).map_err(|e| unreadable(&e.to_string()))?;
+    let length = u32::try_from(json.len()).map_err(|_| unreadable("over 4 GiB"))?;
+    let mut value = Vec::with_capacity(HEAD + json.len() + raw.len());
+    value.push(kind);
+    value.extend_from_slice(&length.to_le_bytes());
+    value.extend_from_slice(&json);
+    value.extend_from_slice(raw);
+    Ok(value)
+}
+
+fn decode<T: DeserializeOwned>(value: Vec<u8>) -> Result<(T, Bytes), Failure> {
+    let value = Bytes::from(value);
+    let length = value.get(1..HEAD).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let end = length.map(|length| HEAD + length as usize).filter(|&end| end <= value.len());
+    let end = end.ok_or_else(|| unreadable("cut off"))?;
+    let head = serde_json::from_slice(&value[HEAD..end]).map_err(|e| unreadable(&e.to_string()))?;
+    Ok((head, value.slice(end..)))
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::node(format!("a stored value can't be read or written: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hms_actors::work::{Place, Row};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn rows() -> impl Strategy<Value = Vec<Row>> {
+        let row = (any::<u64>(), ".{0,20}", any::<i64>(), any::<u32>());
+        vec(row.prop_map(|(offset, id, at, length)| Row { offset, id, published: Timestamp(at), length }), 0..5)
+    }
+
+    prop_compose! {
+        fn plan()(host in ".{0,9}", path in ".{0,9}", anchor: [u8; 32], bytes in vec(any::<u8>(), 0..3000), rows in rows(),
+                  numbers: (u16, u32, u64, u32), new_file: bool, at: i64) -> Plan {
+            let place = Place { host, port: numbers.0, user: "sync".into(), path };
+            let (revision, file_offset, lead) = (numbers.1, numbers.2, numbers.3);
+            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows }
+        }
+    }
+
+    fn work() -> impl Strategy<Value = Work> {
+        let unit = (any::<u32>(), vec(any::<u64>(), 0..9)).prop_map(|(revision, offsets)| Unit { revision, offsets });
+        prop_oneof![
+            vec(unit, 0..5).prop_map(Work::Requests),
+            (plan(), any::<bool>()).prop_map(|(plan, ready)| Work::File(Box::new(FileWork { plan, ready }))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn work_comes_back_as_it_was(work in work()) {
+            prop_assert_eq!(decode_work(encode_work(&work).unwrap()).unwrap(), work);
+        }
+
+        #[test]
+        fn an_event_comes_back_as_it_was(ids in (any::<u64>(), any::<i64>()), texts in (".*", ".*", ".*"),
+                                         subject: Option<String>, time: Option<String>,
+                                         extensions in vec((".*", ".*"), 0..3), data in vec(any::<u8>(), 0..300)) {
+            let (id, source, kind) = texts;
+            let (offset, published) = (ids.0, Timestamp(ids.1));
+            let event = Event { offset, published, id, source, kind, subject, time, extensions, data: data.into() };
+            prop_assert_eq!(decode_event(encode_event(&event).unwrap()).unwrap(), event);
+        }
+
+        #[test]
+        fn bytes_that_are_no_value_are_an_error(bytes in vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode_work(bytes.clone()).is_err());
+            prop_assert!(decode_event(bytes).is_err());
+        }
+    }
+}
