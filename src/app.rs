@@ -4,6 +4,7 @@
 mod endpoint;
 mod operations;
 mod previews;
+pub(crate) mod publish;
 mod world;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
-use hms_actors::id::{TargetKey, Timestamp};
+use hms_actors::id::TargetKey;
 use hms_actors::node::{List, Node as Root, ReloadAll, Shutdown};
 use hms_actors::ports::Clock;
 use tokio::task::JoinHandle;
@@ -30,6 +31,9 @@ pub use previews::{TargetPreview, preview};
 
 /// How long deliveries in flight may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long requests under way may take to end.
+const REQUESTS: Duration = Duration::from_secs(5);
 
 /// How often the feeds are told how far readers have come.
 const ADVANCE: Duration = Duration::from_secs(2);
@@ -60,7 +64,7 @@ impl Node {
     /// Must be called within an actix system.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let clock = Arc::new(SystemClock);
-        let (listen, body) = (config.listen, config.limits.body);
+        let (listen, limits) = (config.listen, config.limits);
         let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
         let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
         let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
@@ -71,14 +75,14 @@ impl Node {
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
         start_recipes(&world, &operations).await;
         let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations));
-        let server = admin::serve(backend, listen, body)
+        let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         Ok(Self { world, root, arbiters, server, housekeeping })
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.server.address
     }
 
     /// Whether all arbiters answer.
@@ -173,11 +177,4 @@ fn advance_readers(world: &World) {
             }
         }
     }
-}
-
-/// Milliseconds to the text that the endpoint shows.
-fn rfc3339(moment: Timestamp) -> String {
-    chrono::DateTime::from_timestamp_millis(moment.0)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }

@@ -1,51 +1,63 @@
-//! What the endpoint needs of the node. Implemented by the wiring; every error is the [`Problem`] that goes out.
+//! What the admin endpoint needs of the node. Only this trait is asked; only its views are answered.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hms_actors::id::{FeedName, RecipeId, TargetName};
+use hms_actors::id::{FeedName, RecipeId, TargetKey};
 
-use super::problem::Problem;
-use super::views;
-use crate::feeds::NewEvent;
+use super::problem::AdminError;
+use super::views::*;
 
-pub type Result<T> = std::result::Result<T, Problem>;
-
-/// How a recipe is applied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Apply {
-    /// Says what would change and changes nothing.
-    pub dry_run: bool,
-    /// What waits for targets that go becomes dead letters.
-    pub abandon: bool,
-}
-
-/// A node, to be asked and told. `by` is the subject who asks, for the audit.
+/// The node behind the endpoint. The HTTP workers call it from their own threads; a future stays on the one
+/// that called, and all of them should end by themselves. One that does not is dropped at the deadline of its route: being
+/// dropped may leave a request undone or done, but never half done.
+///
+/// Lists are ordered by name or number. What isn't there is [`AdminError::not_found`].
 #[async_trait(?Send)]
 pub trait Backend: Send + Sync {
-    /// Whole or not at all; on disk to stay on return.
-    async fn publish(&self, feed: FeedName, events: Vec<NewEvent>) -> Result<views::Published>;
-    async fn feeds(&self) -> Result<Vec<views::Feed>>;
+    /// Takes all the events of a request or none, and returns once they are on disk to stay.
+    /// Errors: bad envelope (invalid, unsupported content type), conflict, full, overloaded, unavailable.
+    async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<Published, AdminError>;
+    async fn feeds(&self) -> Result<Vec<FeedView>, AdminError>;
+    async fn feed(&self, feed: &FeedName) -> Result<FeedView, AdminError>;
 
-    async fn apply(&self, id: RecipeId, text: String, how: Apply, by: &str) -> Result<views::Applied>;
-    async fn recipes(&self) -> Result<Vec<views::Recipe>>;
-    /// With its text.
-    async fn recipe(&self, id: RecipeId) -> Result<views::Recipe>;
-    async fn target(&self, id: RecipeId, target: TargetName) -> Result<views::Target>;
-    async fn delete(&self, id: RecipeId, abandon: bool, by: &str) -> Result<()>;
-    async fn set_paused(&self, id: RecipeId, paused: bool, by: &str) -> Result<()>;
-    /// With `wait`, returns when what was waiting has been tried.
-    async fn run(&self, id: RecipeId, wait: bool) -> Result<Vec<views::RunReport>>;
+    /// Checks a recipe, compares it with the one that runs and, unless `dry_run`, makes it the one that runs.
+    /// Errors: [`AdminError::recipe`] with every finding; invalid when `id` isn't the recipe's own; conflict
+    /// (with the counts) when a target that has work left would go and `abandon` isn't set.
+    async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions) -> Result<Applied, AdminError>;
+    async fn recipes(&self) -> Result<Vec<RecipeSummary>, AdminError>;
+    async fn recipe(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
+    async fn target(&self, target: &TargetKey) -> Result<TargetView, AdminError>;
+    /// Conflict (with the counts) when work is left and `abandon` isn't set.
+    async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<Deleted, AdminError>;
+    /// Returns when no call is in flight any more. Pausing what is paused changes nothing.
+    async fn pause(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
+    async fn resume(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
+    /// Delivers what waits, now. With `wait` it returns when all of it was tried, otherwise at once with no targets.
+    async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<TargetRun>, AdminError>;
 
-    /// All that are kept, or only the open or resolved ones.
-    async fn tickets(&self, state: Option<String>) -> Result<Vec<views::Ticket>>;
-    async fn answer_ticket(&self, number: u64, answer: views::TicketAnswer, by: &str) -> Result<views::Ticket>;
-    async fn dead_letters(&self, from: u64, limit: usize) -> Result<Vec<views::DeadLetter>>;
-    async fn dead_letter(&self, number: u64) -> Result<views::DeadLetter>;
+    /// `None`: open and resolved ones.
+    async fn tickets(&self, state: Option<TicketState>) -> Result<Vec<TicketView>, AdminError>;
+    async fn ticket(&self, number: u64) -> Result<TicketView, AdminError>;
+    /// Errors: conflict when it is resolved already; invalid when `resolve` of a doubt ticket has no note.
+    async fn answer_ticket(&self, number: u64, answer: TicketAnswer) -> Result<TicketView, AdminError>;
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, AdminError>;
+    async fn dead_letter(&self, number: u64) -> Result<DeadLetterView, AdminError>;
 
-    /// Exact stored lines of the audit, each with its newline.
-    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes>;
-    async fn supervision(&self) -> Result<views::Actor>;
-    async fn metrics(&self) -> String;
-    /// Why the node is not ready; empty if it is.
-    async fn not_ready(&self) -> Vec<String>;
+    /// The tree of actors, from the node down.
+    async fn supervision(&self) -> Result<ActorView, AdminError>;
+    /// Synced records from `from` on, each the exact stored bytes and a line end: at most `limit`, fewer when
+    /// they are big, but at least one if there is any.
+    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError>;
+    /// The Prometheus text format.
+    async fn metrics(&self) -> Result<String, AdminError>;
+    /// Why the node isn't ready, in words; empty when it is.
+    async fn unready(&self) -> Vec<String>;
+}
+
+/// A publisher's request as it came, size checked and nothing else.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// `content-type` and `ce-*`, names in lower case, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Bytes,
 }

@@ -1,57 +1,97 @@
-//! The OpenAPI 3.1 document, made from the table of routes and the types of the views.
+//! `/openapi.json`: the table of routes as OpenAPI 3.1.
 
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
 use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::routes::{AnswerBody, ROUTES, Route, parameters};
-use super::views;
+use super::call::Call;
+use super::problem::AdminError;
+use super::routes::{ROUTES, Route};
 
-pub(super) fn document() -> Value {
-    let mut generator = SchemaSettings::draft2020_12()
-        .with(|settings| settings.definitions_path = "/components/schemas".into())
-        .into_generator();
-    let problem = generator.subschema_for::<views::ProblemDetails>();
-    let answer = generator.subschema_for::<views::TicketAnswer>();
-    let mut paths: Map<String, Value> = Map::new();
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+pub async fn show(_: Call) -> Result<HttpResponse, AdminError> {
+    Ok(HttpResponse::Ok().content_type("application/json").body(DOCUMENT.as_str()))
+}
+
+fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
     for route in ROUTES {
-        let operation = operation(route, &mut generator, &problem.clone().into(), &answer.clone().into());
-        let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.method.to_ascii_lowercase()] = operation;
+        let operations = paths.entry(route.path).or_insert_with(|| json!({}));
+        operations[route.method.method().as_str().to_ascii_lowercase()] = operation(route, &mut generator);
     }
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Problem".to_owned(), problem());
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "hms-sync", "version": env!("CARGO_PKG_VERSION"), "license": { "name": "Apache-2.0" } },
+        "info": { "title": "hms-sync admin endpoint", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": generator.take_definitions(true) },
+        "components": { "schemas": schemas },
     })
 }
 
-fn operation(route: &Route, generator: &mut schemars::SchemaGenerator, problem: &Value, answer: &Value) -> Value {
-    let in_path = parameters(route.path).map(|name| {
-        let kind = if name == "n" { "integer" } else { "string" };
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } })
-    });
-    let in_query = route.query.iter().map(|(name, kind, meaning)| {
-        json!({ "name": name, "in": "query", "description": meaning, "schema": { "type": kind } })
-    });
-    let content = match &route.answer {
-        AnswerBody::Nothing => json!({}),
-        AnswerBody::Text(media) => json!({ *media: {} }),
-        AnswerBody::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
-    };
+fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let answer = json!({ (route.gives): { "schema": (route.answer)(generator) } });
+    let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
     let mut operation = json!({
+        "operationId": route.operation,
         "summary": route.summary,
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": parameters(route, generator),
         "responses": {
-            route.status.to_string(): { "description": "success", "content": content },
-            "default": { "description": "what is wrong", "content": { "application/problem+json": { "schema": problem } } },
+            (route.status.as_str()): { "description": "Done", "content": answer },
+            "default": { "description": "Refused", "content": problem },
         },
     });
-    if !route.body.is_empty() {
-        let schema = if route.path == "/v1/tickets/{n}" { answer.clone() } else { json!({}) };
-        let content: Map<String, Value> =
-            route.body.iter().map(|media| ((*media).to_owned(), json!({ "schema": schema }))).collect();
-        operation["requestBody"] = json!({ "required": true, "content": content });
+    if !route.takes.is_empty() {
+        let types =
+            route.takes.iter().map(|(media, schema)| ((*media).to_owned(), json!({ "schema": schema(generator) })));
+        operation["requestBody"] = json!({ "required": true, "content": types.collect::<Map<_, _>>() });
     }
     operation
+}
+
+fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut parameters: Vec<Value> = in_path.map(path_parameter).collect();
+    let query = route.query.map(|schema| schema(generator)).unwrap_or_default();
+    parameters.extend(query_parameters(&query));
+    parameters
+}
+
+fn path_parameter(name: &str) -> Value {
+    let schema = match name {
+        "n" => json!({ "type": "integer", "minimum": 0 }),
+        _ => json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,127}$" }),
+    };
+    json!({ "name": name, "in": "path", "required": true, "schema": schema })
+}
+
+/// All of them are optional.
+fn query_parameters(query: &Schema) -> Vec<Value> {
+    let properties = query.get("properties").and_then(Value::as_object);
+    let parameter =
+        |(name, schema): (&String, &Value)| json!({ "name": name, "in": "query", "required": false, "schema": schema });
+    properties.into_iter().flatten().map(parameter).collect()
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457. Some problems have further members: where the error is, or counts.",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": { "type": "string", "format": "uri" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+        },
+    })
 }

@@ -1,77 +1,159 @@
-//! Errors as RFC 9457 has them: `application/problem+json` with `type`, `title`, `status`, `detail` and whatever helps.
+//! Errors as RFC 9457 problem details. Everything that the endpoint refuses is answered in this form.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-/// One error, as it goes over the wire.
+use super::views::RecipeFinding;
+
+/// Why a request was refused, in words that say what to do instead.
 #[derive(Debug, Clone)]
-pub struct Problem {
-    pub status: u16,
-    title: &'static str,
-    detail: Option<String>,
-    extra: Map<String, Value>,
-    headers: Vec<(&'static str, String)>,
+pub struct AdminError {
+    kind: Kind,
+    detail: String,
+    /// Members of the problem beside those of the RFC.
+    extras: Map<String, Value>,
+    retry_after: Option<Duration>,
+    allow: Option<String>,
 }
 
-impl Problem {
-    pub fn new(status: u16, title: &'static str) -> Self {
-        Self { status, title, detail: None, extra: Map::new(), headers: Vec::new() }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Invalid,
+    NotFound,
+    MethodNotAllowed,
+    Timeout,
+    Conflict,
+    TooLarge,
+    UnsupportedType,
+    InvalidRecipe,
+    Internal,
+    Overloaded,
+    Unavailable,
+    Full,
+}
+
+impl Kind {
+    /// Status, the last word of `type`, title.
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Invalid => (StatusCode::BAD_REQUEST, "invalid", "The request is not valid"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
+            }
+            Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request came too slowly"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The request conflicts with what is there"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Self::UnsupportedType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "The content type is not supported")
+            }
+            Self::InvalidRecipe => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-recipe", "The recipe is not valid"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The node failed"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The node is overloaded"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The node can't do this now"),
+            Self::Full => (StatusCode::INSUFFICIENT_STORAGE, "full", "There is no room left"),
+        }
     }
-    pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(400, "bad request").detail(detail)
+}
+
+impl AdminError {
+    /// 400: the request has to be changed.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, detail)
     }
+    /// 404
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(404, "not found").detail(detail)
+        Self::new(Kind::NotFound, detail)
     }
+    /// 405. `allow` is the list for the header.
+    pub fn method_not_allowed(method: &str, allow: &str) -> Self {
+        let detail = format!("{method} is not possible here: use {allow}");
+        Self { allow: Some(allow.to_owned()), ..Self::new(Kind::MethodNotAllowed, detail) }
+    }
+    /// 408: the publisher was too slow.
+    pub fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Timeout, detail)
+    }
+    /// 409: the request is well formed, but not in this state of things.
     pub fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(409, "conflict").detail(detail)
+        Self::new(Kind::Conflict, detail)
     }
-    /// The node can't do it now; the same request may succeed later.
+    /// 413
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(Kind::TooLarge, detail)
+    }
+    /// 415: the detail names the supported ones.
+    pub fn unsupported_type(detail: impl Into<String>) -> Self {
+        Self::new(Kind::UnsupportedType, detail)
+    }
+    /// 422: every finding in the recipe's text.
+    pub fn recipe(findings: &[RecipeFinding]) -> Self {
+        let detail = match findings {
+            [one] => format!("line {}, column {}: {}", one.line, one.column, one.message),
+            many => format!("{} errors: see `errors`", many.len()),
+        };
+        Self::new(Kind::InvalidRecipe, detail).with("errors", json!(findings))
+    }
+    /// 500: a bug of ours.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Internal, detail)
+    }
+    /// 503 with `Retry-After`: the same request goes through when the load has gone.
+    pub fn overloaded(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Kind::Overloaded, detail) }
+    }
+    /// 503: something has to be mended first.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(503, "unavailable").detail(detail).header("Retry-After", "1")
+        Self::new(Kind::Unavailable, detail)
     }
-    pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+    /// 507
+    pub fn full(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Full, detail)
+    }
+
+    /// Adds a member to the problem, for programs.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.extras.insert(name.to_owned(), value.into());
         self
     }
-    /// A further member of the object.
-    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
-        self.extra.insert(name.to_owned(), serde_json::to_value(value).unwrap_or(Value::Null));
-        self
-    }
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
+
+    fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), extras: Map::new(), retry_after: None, allow: None }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.status, self.title, self.detail.as_deref().unwrap_or_default())
+        f.write_str(&self.detail)
     }
 }
 
-impl ResponseError for Problem {
+impl std::error::Error for AdminError {}
+
+impl ResponseError for AdminError {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        self.kind.parts().0
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut body = self.extra.clone();
-        body.insert("type".into(), "about:blank".into());
-        body.insert("title".into(), self.title.into());
-        body.insert("status".into(), self.status.into());
-        if let Some(detail) = &self.detail {
-            body.insert("detail".into(), detail.as_str().into());
+        let (status, name, title) = self.kind.parts();
+        let mut problem = self.extras.clone();
+        problem.insert("type".to_owned(), format!("urn:hms-sync:problem:{name}").into());
+        problem.insert("title".to_owned(), title.into());
+        problem.insert("status".to_owned(), status.as_u16().into());
+        problem.insert("detail".to_owned(), self.detail.clone().into());
+        let mut response = HttpResponse::build(status);
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
         }
-        let mut response = HttpResponse::build(self.status_code());
-        for (name, value) in &self.headers {
-            response.insert_header((*name, value.as_str()));
+        if let Some(after) = self.retry_after {
+            response.insert_header((RETRY_AFTER, after.as_secs().max(1)));
         }
-        response.content_type("application/problem+json").body(Value::Object(body).to_string())
+        response.content_type("application/problem+json").body(Value::Object(problem).to_string())
     }
 }

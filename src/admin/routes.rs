@@ -1,110 +1,266 @@
-//! The table of routes: what is registered and what the OpenAPI document says come from the same rows.
+//! The table of routes. A route that isn't here is neither served nor documented; one that is here is both.
+//! Whatever a route will need besides (a role) is one more column. Not here: how they are served.
 
-use actix_web::web::{self, ServiceConfig};
-use schemars::{Schema, SchemaGenerator};
+use std::time::Duration;
 
-use super::{audit, feeds, node, recipes, tickets, views};
+use actix_web::HttpResponse;
+use actix_web::http::{Method, StatusCode};
+use futures_util::future::LocalBoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-/// A row of the table.
-pub(super) struct Route {
-    pub method: &'static str,
-    /// With `{parameters}`.
-    pub path: &'static str,
-    pub summary: &'static str,
-    /// Query parameters: name, type, meaning.
-    pub query: &'static [(&'static str, &'static str, &'static str)],
-    /// Content types of the body, if it takes one.
-    pub body: &'static [&'static str],
-    /// Status of success.
-    pub status: u16,
-    pub answer: AnswerBody,
-    handler: fn() -> actix_web::Route,
-}
+use self::Verb::{Delete, Get, Post, Put};
+use super::call::Call;
+use super::metrics::PROMETHEUS;
+use super::problem::AdminError;
+use super::{audit, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, views};
 
-pub(super) enum AnswerBody {
-    Nothing,
-    Text(&'static str),
-    Json(fn(&mut SchemaGenerator) -> Schema),
-}
-
-macro_rules! route {
-    ($method:ident $path:literal $handler:path, $status:literal $answer:expr, $summary:literal
-     $(, query: [$($query:expr),*])? $(, body: [$($body:expr),*])?) => {
-        Route {
-            method: stringify!($method),
-            path: $path,
-            summary: $summary,
-            query: &[$($($query),*)?],
-            body: &[$($($body),*)?],
-            status: $status,
-            answer: $answer,
-            handler: || web::method(actix_web::http::Method::$method).to($handler),
-        }
+/// A handler, as the table holds it.
+macro_rules! by {
+    ($handler:path) => {
+        |call| Box::pin($handler(call))
     };
 }
 
-fn json<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<T>()
-}
-
-use AnswerBody::{Json, Nothing, Text};
-
-const ABANDON: (&str, &str, &str) = ("abandon", "boolean", "what waits for targets that go becomes dead letters");
-const YAML: &str = "application/yaml";
-
-pub(super) static ROUTES: &[Route] = &[
-    route!(POST "/v1/feeds/{feed}/events" feeds::publish, 202 Json(json::<views::Published>),
-        "Publish events; answered when they are on disk to stay",
-        body: ["application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/json"]),
-    route!(GET "/v1/feeds" feeds::list, 200 Json(json::<views::Feeds>), "All feeds, with their readers and lag"),
-    route!(GET "/v1/feeds/{feed}" feeds::show, 200 Json(json::<views::Feed>), "One feed"),
-    route!(GET "/v1/recipes" recipes::list, 200 Json(json::<views::Recipes>), "All recipes"),
-    route!(PUT "/v1/recipes/{id}" recipes::apply, 200 Json(json::<views::Applied>), "Apply a recipe",
-        query: [("dry_run", "boolean", "say what would change and change nothing"), ABANDON], body: [YAML]),
-    route!(GET "/v1/recipes/{id}" recipes::show, 200 Json(json::<views::Recipe>), "One recipe, with its text"),
-    route!(DELETE "/v1/recipes/{id}" recipes::delete, 204 Nothing, "Delete a recipe", query: [ABANDON]),
-    route!(POST "/v1/recipes/{id}/pause" recipes::pause, 200 Json(json::<views::Recipe>), "Send nothing until resumed"),
-    route!(POST "/v1/recipes/{id}/resume" recipes::resume, 200 Json(json::<views::Recipe>), "Go on after a pause"),
-    route!(POST "/v1/recipes/{id}/run" recipes::run, 200 Json(json::<views::RunReports>),
-        "Deliver now; answered when what was waiting has been tried",
-        query: [("wait", "boolean", "false: answer at once, with 202")]),
-    route!(GET "/v1/recipes/{id}/targets/{name}" recipes::target, 200 Json(json::<views::Target>), "One target"),
-    route!(GET "/v1/tickets" tickets::list, 200 Json(json::<views::Tickets>), "Human tickets",
-        query: [("state", "string", "open or resolved")]),
-    route!(GET "/v1/tickets/{n}" tickets::show, 200 Json(json::<views::Ticket>), "One ticket"),
-    route!(POST "/v1/tickets/{n}" tickets::answer, 200 Json(json::<views::Ticket>), "Answer a ticket",
-        body: ["application/json"]),
-    route!(GET "/v1/dead-letters" tickets::dead_letters, 200 Json(json::<views::DeadLetters>), "Dead letters",
-        query: [("from", "integer", "the first number"), ("limit", "integer", "at most this many")]),
-    route!(GET "/v1/dead-letters/{n}" tickets::dead_letter, 200 Json(json::<views::DeadLetter>),
-        "One dead letter, with its copy of the event's data"),
-    route!(GET "/v1/supervision" node::supervision, 200 Json(json::<views::Actor>), "The tree of actors"),
-    route!(GET "/v1/audit" audit::list, 200 Text("application/x-ndjson"), "Audit records, the exact stored lines",
-        query: [("from", "integer", "the first seq"), ("limit", "integer", "at most this many")]),
-    route!(GET "/metrics" node::metrics, 200 Text("text/plain"), "Metrics, as Prometheus reads them"),
-    route!(GET "/healthz" node::healthz, 200 Json(json::<views::Health>), "Whether the process answers"),
-    route!(GET "/readyz" node::readyz, 200 Json(json::<views::Health>), "Whether the node can do its work, and why not"),
-    route!(GET "/openapi.json" node::openapi, 200 Text("application/json"), "This description"),
+/// Every route. Those of one path stand together.
+pub const ROUTES: &[Route] = &[
+    Route {
+        takes: &[
+            ("application/cloudevents+json", object),
+            ("application/cloudevents-batch+json", objects),
+            ("application/x-ndjson", text),
+            ("application/json", object),
+        ],
+        status: StatusCode::ACCEPTED,
+        ..route(
+            Post,
+            "/v1/feeds/{feed}/events",
+            "publishEvents",
+            "Publish events",
+            of::<views::Published>,
+            by!(feeds::publish),
+        )
+    },
+    route(Get, "/v1/feeds", "listFeeds", "List the feeds", of::<views::FeedList>, by!(feeds::list)),
+    route(Get, "/v1/feeds/{feed}", "showFeed", "Show a feed and its readers", of::<views::FeedView>, by!(feeds::show)),
+    route(Get, "/v1/recipes", "listRecipes", "List the recipes", of::<views::RecipeList>, by!(recipes::list)),
+    route(
+        Get,
+        "/v1/recipes/{id}",
+        "showRecipe",
+        "Show a recipe and its targets",
+        of::<views::RecipeView>,
+        by!(recipes::show),
+    ),
+    Route {
+        takes: &[
+            (recipes::YAML[0], text),
+            (recipes::YAML[1], text),
+            (recipes::YAML[2], text),
+            (recipes::YAML[3], text),
+        ],
+        query: Some(inline::<views::ApplyOptions>),
+        ..route(
+            Put,
+            "/v1/recipes/{id}",
+            "applyRecipe",
+            "Check a recipe and make it run",
+            of::<views::Applied>,
+            by!(recipes::apply),
+        )
+    },
+    Route {
+        query: Some(inline::<recipes::DeleteQuery>),
+        ..route(
+            Delete,
+            "/v1/recipes/{id}",
+            "deleteRecipe",
+            "Delete a recipe",
+            of::<views::Deleted>,
+            by!(recipes::delete),
+        )
+    },
+    route(
+        Post,
+        "/v1/recipes/{id}/pause",
+        "pauseRecipe",
+        "Send nothing more",
+        of::<views::RecipeView>,
+        by!(recipes::pause),
+    ),
+    route(
+        Post,
+        "/v1/recipes/{id}/resume",
+        "resumeRecipe",
+        "Go on after a pause",
+        of::<views::RecipeView>,
+        by!(recipes::resume),
+    ),
+    Route {
+        query: Some(inline::<recipes::RunQuery>),
+        deadline: Duration::from_secs(600),
+        ..route(
+            Post,
+            "/v1/recipes/{id}/run",
+            "runRecipe",
+            "Deliver what waits, now",
+            of::<views::RunView>,
+            by!(recipes::run),
+        )
+    },
+    route(
+        Get,
+        "/v1/recipes/{id}/targets/{name}",
+        "showTarget",
+        "Show a target",
+        of::<views::TargetView>,
+        by!(recipes::target),
+    ),
+    Route {
+        query: Some(inline::<tickets::TicketsQuery>),
+        ..route(Get, "/v1/tickets", "listTickets", "List the tickets", of::<views::TicketList>, by!(tickets::list))
+    },
+    route(Get, "/v1/tickets/{n}", "showTicket", "Show a ticket", of::<views::TicketView>, by!(tickets::show)),
+    Route {
+        takes: &[("application/json", of::<views::TicketAnswer>)],
+        ..route(
+            Post,
+            "/v1/tickets/{n}",
+            "answerTicket",
+            "Answer a ticket",
+            of::<views::TicketView>,
+            by!(tickets::decide),
+        )
+    },
+    route(
+        Get,
+        "/v1/dead-letters",
+        "listDeadLetters",
+        "List the dead letters",
+        of::<views::DeadLetterList>,
+        by!(dead_letters::list),
+    ),
+    route(
+        Get,
+        "/v1/dead-letters/{n}",
+        "showDeadLetter",
+        "Show a dead letter",
+        of::<views::DeadLetterView>,
+        by!(dead_letters::show),
+    ),
+    route(
+        Get,
+        "/v1/supervision",
+        "showSupervision",
+        "Show who watches whom",
+        of::<views::SupervisionView>,
+        by!(supervision::show),
+    ),
+    Route {
+        query: Some(inline::<audit::AuditQuery>),
+        gives: "application/x-ndjson",
+        ..route(Get, "/v1/audit", "readAudit", "Read audit records, as stored", text, by!(audit::read))
+    },
+    Route {
+        gives: PROMETHEUS,
+        ..route(Get, "/metrics", "metrics", "Metrics for Prometheus", text, by!(metrics::render))
+    },
+    route(Get, "/healthz", "healthz", "Whether the endpoint answers", of::<views::HealthView>, by!(health::alive)),
+    route(Get, "/readyz", "readyz", "Whether the node can do its work", of::<views::HealthView>, by!(health::ready)),
+    route(Get, "/openapi.json", "openapi", "This description", object, by!(openapi::show)),
 ];
 
-pub(super) fn register(config: &mut ServiceConfig) {
-    for route in ROUTES {
-        config.route(route.path, (route.handler)());
+/// One operation of the endpoint.
+pub struct Route {
+    pub method: Verb,
+    /// With its parameters in braces.
+    pub path: &'static str,
+    pub operation: &'static str,
+    pub summary: &'static str,
+    /// An object whose properties are the parameters.
+    pub query: Option<SchemaOf>,
+    /// Content types of the body, and what is in it.
+    pub takes: &'static [(&'static str, SchemaOf)],
+    /// Of the answer when all went well.
+    pub status: StatusCode,
+    pub gives: &'static str,
+    pub answer: SchemaOf,
+    /// The answer comes before this, one way or another.
+    pub deadline: Duration,
+    pub handler: Handler,
+}
+
+/// Those of HTTP that the table uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+impl Verb {
+    pub fn method(self) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Post => Method::POST,
+            Self::Put => Method::PUT,
+            Self::Delete => Method::DELETE,
+        }
+    }
+
+    /// What can be got can also be asked for without its body.
+    pub fn allows(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
     }
 }
 
-/// The methods that a path takes; none if there is no such path.
-pub(super) fn methods_of(path: &str) -> Vec<&'static str> {
-    ROUTES.iter().filter(|route| matches(route.path, path)).map(|route| route.method).collect()
+pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+pub type Handler = fn(Call) -> LocalBoxFuture<'static, Result<HttpResponse, AdminError>>;
+
+const fn route(
+    method: Verb,
+    path: &'static str,
+    operation: &'static str,
+    summary: &'static str,
+    answer: SchemaOf,
+    handler: Handler,
+) -> Route {
+    Route {
+        method,
+        path,
+        operation,
+        summary,
+        query: None,
+        takes: &[],
+        status: StatusCode::OK,
+        gives: "application/json",
+        answer,
+        deadline: Duration::from_secs(60),
+        handler,
+    }
 }
 
-fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
-    pattern.len() == path.len()
-        && pattern.iter().zip(&path).all(|(part, found)| part == found || (part.starts_with('{') && !found.is_empty()))
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
 }
 
-/// The names of a path's parameters.
-pub(super) fn parameters(path: &'static str) -> impl Iterator<Item = &'static str> {
-    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+fn inline<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    T::json_schema(generator)
+}
+
+fn object(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "object" })
+}
+
+fn objects(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "array", "items": { "type": "object" } })
+}
+
+fn text(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "type": "string" })
 }

@@ -52,7 +52,6 @@ impl Refused {
 pub struct Outcome {
     pub revision: Revision,
     pub changed: bool,
-    pub created: bool,
     pub paused: bool,
     pub diff: String,
     pub next_run_in: Option<Duration>,
@@ -95,7 +94,6 @@ impl Operations {
         let outcome = |changed: bool| Outcome {
             revision: if changed { revision } else { revision - 1 },
             changed,
-            created: stored.is_none(),
             paused: stored.as_ref().is_some_and(|stored| stored.paused),
             diff: diff
                 .as_ref()
@@ -165,20 +163,22 @@ impl Operations {
         Ok(())
     }
 
-    pub async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<(), Refused> {
+    /// Says how many events were made dead letters.
+    pub async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
         let _guard = self.one_at_a_time.lock().await;
         let stored = self.stored(id)?;
         let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
         self.check_backlog(id, &targets, abandon)?;
         self.tell(Remove(id.clone())).await?;
+        let mut abandoned = 0;
         for target in &targets {
-            self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
+            abandoned += self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
         }
         self.record(id, Change::Deleted, by).await?;
         for target in &targets {
             self.world.feeds.remove_reader(&stored.feed, &reader(id, target));
         }
-        Ok(())
+        Ok(abandoned)
     }
 
     pub async fn pause(&self, id: &RecipeId, paused: bool, by: &str) -> Result<(), Refused> {
@@ -311,15 +311,15 @@ impl Operations {
     }
 
     /// What waits for a target becomes dead letters. Nothing that is in flight can settle after this.
-    async fn abandon(&self, key: &TargetKey) -> Result<(), Refused> {
+    async fn abandon(&self, key: &TargetKey) -> Result<u64, Refused> {
         let store = &self.world.store;
-        let Some(feed) = store.recipe(&key.recipe).map(|stored| stored.feed) else { return Ok(()) };
+        let Some(feed) = store.recipe(&key.recipe).map(|stored| stored.feed) else { return Ok(0) };
         let head = self.head(&feed);
         let begun = begun_offsets(store.work(key).await?);
         let log: &dyn EventLog = self.world.feeds.as_ref();
         let ledger: &dyn Ledger = store.as_ref();
         let opened = ledger.open(key).await?;
-        let mut from = opened.settled.below();
+        let (mut from, mut abandoned) = (opened.settled.below(), 0);
         while from < head {
             let events = log.read(&feed, from, head, ABANDON_AT_ONCE, ABANDON_BYTES).await?;
             from = events.last().map_or(head, |event| event.offset + 1);
@@ -330,9 +330,11 @@ impl Operations {
                 attempt: 0,
                 reason: "target_removed".to_owned(),
             });
-            ledger.commit(key, opened.epoch, entries.collect()).await?;
+            let entries: Vec<Entry> = entries.collect();
+            abandoned += entries.len() as u64;
+            ledger.commit(key, opened.epoch, entries).await?;
         }
-        Ok(())
+        Ok(abandoned)
     }
 }
 

@@ -47,8 +47,9 @@ fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
     let structured =
         serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|value| value.get("specversion").is_some());
     let media = if structured { "application/cloudevents+json" } else { "application/json" };
-    let feed = recipe.source.feed.as_str();
-    let mut events = cloudevents::parse(feed, media, &[], json).map_err(|error| format!("the event: {error}"))?;
+    let headers = [("content-type".to_owned(), media.into())];
+    let read = cloudevents::read(&recipe.source.feed, &headers, json);
+    let mut events = read.map_err(|error| format!("the event: {error}"))?;
     let event = events.pop().ok_or("there is no event")?;
     Ok(Event {
         offset: 0,

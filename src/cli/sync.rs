@@ -210,10 +210,10 @@ async fn show(client: &Client, id: &RecipeId, json: bool) -> Result<(), Error> {
         ("next run in", next_run(&recipe)),
     ])?;
     let targets = recipe.get("targets").and_then(Value::as_array).cloned().unwrap_or_default();
-    let names = ["target", "guarantee", "state", "checkpoint", "backlog", "in_flight"];
+    let names = ["target", "guarantee", "activity", "checkpoint", "backlog", "in_flight"];
     let rows: Vec<_> = targets.iter().map(|target| names.map(|name| render::cell(target, name))).collect();
     render::line("")?;
-    render::table(["TARGET", "GUARANTEE", "STATE", "CHECKPOINT", "BACKLOG", "IN FLIGHT"], &rows)?;
+    render::table(["TARGET", "GUARANTEE", "ACTIVITY", "CHECKPOINT", "BACKLOG", "IN FLIGHT"], &rows)?;
     for target in &targets {
         if let Some(error) = render::field(target, "last_error") {
             render::line(&format!("\n{}: {error}", render::cell(target, "target")))?;

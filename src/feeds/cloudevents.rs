@@ -1,266 +1,142 @@
-//! The envelope: from the body of a publish request to events. CloudEvents 1.0 in structured, batch and binary
-//! mode, a structured event a line, or plain data. Not here: HTTP itself, and what becomes of the events.
+//! The envelope: from a publisher's HTTP request to checked events, for the content types of the admin endpoint.
+//! It follows CloudEvents 1.0 (JSON format, JSON batch format, HTTP binding). Not here: whether an id is known
+//! already, which is the log's affair.
 //!
-//! What plain data does not say is filled in: `id` a UUID version 7, `source` `/hms-sync/<feed>`, `type` the feed's name.
+//! Decided here, where the specification leaves it open:
+//! - A plain JSON body is an event of source `/hms-sync/publish`, whose type is the feed's name and whose id is
+//!   `ce-id` or a new UUIDv7. Any other `ce-*` header means binary mode, which needs `ce-specversion`.
+//! - `dataschema` travels as an extension. `datacontenttype` has to be JSON and is not kept: what partners get
+//!   is the projection, which is `application/json`.
+//! - Blank lines of NDJSON are passed over; a body with nothing else is refused. An empty batch is taken.
+//! - In the structured types `ce-*` headers are not looked at: the body says it all.
 
-use std::collections::BTreeMap;
+mod attributes;
+mod binary;
+mod error;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
+use hms_actors::id::FeedName;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{NewEvent, json};
+use self::attributes::Attributes;
+pub use self::error::{EnvelopeError, Place};
+use super::NewEvent;
+use super::json::{self, MAX_DEPTH};
 
-/// Names of content types that can be published.
+/// The content types that are taken.
 pub const CONTENT_TYPES: [&str; 4] =
-    ["application/cloudevents+json", "application/cloudevents-batch+json", "application/x-ndjson", "application/json"];
+    [STRUCTURED, BATCH, NDJSON, "application/json (plain, or with ce-* headers in binary mode)"];
 
-/// Longest id, in bytes.
-const MAX_ID: usize = 256;
-/// Longest other attribute, in bytes.
-const MAX_ATTRIBUTE: usize = 4096;
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const NDJSON: &str = "application/x-ndjson";
 
-/// Why a body is not what it says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnvelopeError {
-    #[error("content type `{found}` can't be published: use one of {}", CONTENT_TYPES.join(", "))]
-    Unsupported { found: String },
-    #[error("{place}{what}")]
-    Invalid { place: String, what: String },
-}
+/// The headers of a request that say something about events: `content-type` and `ce-*`, names in lower case,
+/// in the order in which they came.
+pub type Headers = [(String, Vec<u8>)];
 
-/// The events of a request. `headers` are all its headers, names in lower case.
-pub fn parse(
-    feed: &str,
-    content_type: &str,
-    headers: &[(String, String)],
-    body: &[u8],
-) -> Result<Vec<NewEvent>, EnvelopeError> {
-    let media = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let binary = headers.iter().any(|(name, _)| name == "ce-specversion");
-    match media.as_str() {
-        "application/cloudevents+json" => Ok(vec![structured(body).map_err(invalid(""))?]),
-        "application/cloudevents-batch+json" => batch(body),
-        "application/x-ndjson" => lines(body),
-        "application/json" if binary => Ok(vec![from_headers(headers, body).map_err(invalid(""))?]),
-        "application/json" => Ok(vec![plain(feed, headers, body).map_err(invalid(""))?]),
-        _ if binary => {
-            Err(invalid("")(format!("binary mode with content type `{media}`: the data must be application/json")))
+/// The events of a request, all of them or none.
+pub fn read(feed: &FeedName, headers: &Headers, body: &[u8]) -> Result<Vec<NewEvent>, EnvelopeError> {
+    let content_type = binary::content_type(headers)?;
+    match content_type.as_str() {
+        STRUCTURED => Ok(vec![structured(body)?]),
+        BATCH => batch(body),
+        NDJSON => lines(body),
+        other if attributes::is_json(other) => {
+            let attributes = binary::attributes(headers, feed).map_err(EnvelopeError::request)?;
+            Ok(vec![attributes.into_event(data(body)?).map_err(EnvelopeError::request)?])
         }
-        _ => Err(EnvelopeError::Unsupported { found: content_type.chars().take(200).collect() }),
+        other => Err(EnvelopeError::content_type(other)),
     }
 }
 
-fn invalid(place: &str) -> impl Fn(String) -> EnvelopeError + use<> {
-    let place = place.to_owned();
-    move |what| EnvelopeError::Invalid { place: place.clone(), what }
+/// A body that is the data.
+fn data(body: &[u8]) -> Result<Bytes, EnvelopeError> {
+    let compacted = json::compact(body, MAX_DEPTH).map_err(|error| EnvelopeError::json(body, 1, 0, error))?;
+    object(Bytes::from(compacted)).map_err(EnvelopeError::request)
+}
+
+fn structured(body: &[u8]) -> Result<NewEvent, EnvelopeError> {
+    let text = json::compact(body, MAX_DEPTH + 1).map_err(|error| EnvelopeError::json(body, 1, 0, error))?;
+    event(&text).map_err(EnvelopeError::request)
 }
 
 fn batch(body: &[u8]) -> Result<Vec<NewEvent>, EnvelopeError> {
-    let items: Vec<&RawValue> = serde_json::from_slice(body)
-        .map_err(|error| invalid("")(format!("expected a JSON array of events: {error}")))?;
-    let parse = |(index, item): (usize, &&RawValue)| {
-        structured(item.get().as_bytes()).map_err(invalid(&format!("event {index} (counted from 0): ")))
-    };
-    not_empty(items.iter().enumerate().map(parse).collect::<Result<_, _>>()?)
+    let text = json::compact(body, MAX_DEPTH + 2).map_err(|error| EnvelopeError::json(body, 1, 0, error))?;
+    let events: Vec<&RawValue> = serde_json::from_slice(&text).map_err(|_| {
+        EnvelopeError::request(format!("a batch must be a JSON array of events, found {}", json::kind(&text)))
+    })?;
+    let numbered = events.iter().zip(1..);
+    numbered.map(|(raw, n)| event(raw.get().as_bytes()).map_err(|message| EnvelopeError::event(n, message))).collect()
 }
 
 fn lines(body: &[u8]) -> Result<Vec<NewEvent>, EnvelopeError> {
-    let parse = |(index, line): (usize, &[u8])| structured(line).map_err(invalid(&format!("line {}: ", index + 1)));
-    let lines = body.split(|&byte| byte == b'\n').enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    not_empty(lines.map(parse).collect::<Result<_, _>>()?)
+    let mut events = Vec::new();
+    let mut start = 0;
+    for (line, number) in body.split(|&byte| byte == b'\n').zip(1..) {
+        let byte = start;
+        start += line.len() + 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let text =
+            json::compact(line, MAX_DEPTH + 1).map_err(|error| EnvelopeError::json(line, number, byte, error))?;
+        events.push(event(&text).map_err(|message| EnvelopeError::line(number, message))?);
+    }
+    if events.is_empty() {
+        return Err(EnvelopeError::request("the body holds no event: send one JSON object a line"));
+    }
+    Ok(events)
 }
 
-fn not_empty(events: Vec<NewEvent>) -> Result<Vec<NewEvent>, EnvelopeError> {
-    if events.is_empty() { Err(invalid("")("there is no event in the body".to_owned())) } else { Ok(events) }
-}
-
-/// One event with its envelope in JSON.
-fn structured(bytes: &[u8]) -> Result<NewEvent, String> {
-    let envelope = json::object(bytes)?;
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&envelope).map_err(|error| error.to_string())?;
+/// An event in the JSON format, compacted.
+fn event(text: &[u8]) -> Result<NewEvent, String> {
+    let Members(members) = serde_json::from_slice(text).map_err(|_| {
+        format!("an event must be a JSON object with CloudEvents attributes, found {}", json::kind(text))
+    })?;
     let mut attributes = Attributes::default();
     let mut data = None;
     for (name, value) in members {
         match name.as_str() {
-            "data" => data = Some(json::object(value.get().as_bytes()).map_err(|error| format!("`data`: {error}"))?),
-            "data_base64" => {
-                return Err("`data_base64` is not supported: give the data as a JSON object in `data`".into());
+            "data" => data = Some(value),
+            "data_base64" => return Err("`data_base64` is not taken: send a JSON object as `data`".to_owned()),
+            _ => attributes.set_json(&name, value.get())?,
+        }
+    }
+    attributes.need_specversion("`specversion`")?;
+    let data = data.ok_or("`data` is missing: send a JSON object")?;
+    attributes.into_event(object(Bytes::copy_from_slice(data.get().as_bytes()))?)
+}
+
+fn object(data: Bytes) -> Result<Bytes, String> {
+    match json::kind(&data) {
+        "an object" => Ok(data),
+        other => Err(format!("the data must be a JSON object, found {other}")),
+    }
+}
+
+/// The members of an object, in order, their values as written.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
             }
-            // An attribute that is null is absent.
-            _ if value.get() == "null" => {}
-            _ => attributes.set(&name, attribute_text(&name, value.get())?)?,
-        }
-    }
-    attributes.event(data.ok_or("`data` is missing: expected a JSON object")?)
-}
-
-fn attribute_text(name: &str, raw: &str) -> Result<String, String> {
-    match json::describe(raw) {
-        "a string" => serde_json::from_str(raw).map_err(|error| format!("`{name}`: {error}")),
-        "a boolean" | "a number" => Ok(raw.to_owned()),
-        other => Err(format!("`{name}` is {other}: expected a string, a number or a boolean")),
-    }
-}
-
-/// Binary mode: the envelope in `ce-` headers, the body is the data.
-fn from_headers(headers: &[(String, String)], body: &[u8]) -> Result<NewEvent, String> {
-    let mut attributes = Attributes::default();
-    for (name, value) in headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("ce-")?, value))) {
-        attributes.set(name, decoded(name, value)?)?;
-    }
-    attributes.event(json::object(body).map_err(|error| format!("the body: {error}"))?)
-}
-
-/// Header values are percent-encoded, as the HTTP binding has it.
-fn decoded(name: &str, value: &str) -> Result<String, String> {
-    let text = percent_decode_str(value).decode_utf8().map_err(|_| format!("header `ce-{name}` is not UTF-8"))?;
-    Ok(text.into_owned())
-}
-
-fn plain(feed: &str, headers: &[(String, String)], body: &[u8]) -> Result<NewEvent, String> {
-    let mut attributes = Attributes::default();
-    let given = |name: &str| headers.iter().find(|(header, _)| header.strip_prefix("ce-") == Some(name));
-    for name in ["id", "source", "type", "subject", "time"] {
-        if let Some((_, value)) = given(name) {
-            attributes.set(name, decoded(name, value)?)?;
-        }
-    }
-    let filled_in = [
-        ("specversion", "1.0".to_owned()),
-        ("id", uuid::Uuid::now_v7().to_string()),
-        ("source", format!("/hms-sync/{feed}")),
-        ("type", feed.to_owned()),
-    ];
-    for (name, value) in filled_in {
-        attributes.0.entry(name.to_owned()).or_insert(value);
-    }
-    attributes.event(json::object(body).map_err(|error| format!("the body: {error}"))?)
-}
-
-/// Context attributes by name, each checked.
-#[derive(Default)]
-struct Attributes(BTreeMap<String, String>);
-
-impl Attributes {
-    fn set(&mut self, name: &str, value: String) -> Result<(), String> {
-        let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if !plain {
-            return Err(format!("`{name}` is not the name of an attribute: expected a-z and 0-9 only"));
-        }
-        let longest = if name == "id" { MAX_ID } else { MAX_ATTRIBUTE };
-        if value.len() > longest {
-            return Err(format!("`{name}` has {} bytes: expected at most {longest}", value.len()));
-        }
-        if value.chars().any(char::is_control) {
-            return Err(format!("`{name}` holds a control character"));
-        }
-        if self.0.insert(name.to_owned(), value).is_some() {
-            return Err(format!("`{name}` is given twice"));
-        }
-        Ok(())
-    }
-
-    fn event(mut self, data: Bytes) -> Result<NewEvent, String> {
-        match self.0.remove("specversion").as_deref() {
-            Some("1.0") => {}
-            Some(other) => return Err(format!("`specversion` is `{other}`: expected 1.0")),
-            None => return Err("`specversion` is missing: expected 1.0".to_owned()),
-        }
-        if let Some(media) = self.0.remove("datacontenttype") {
-            let json = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            if json != "application/json" && !json.ends_with("+json") {
-                return Err(format!("`datacontenttype` is `{media}`: expected application/json"));
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
             }
         }
-        let mut required = |name: &str| match self.0.remove(name) {
-            Some(value) if !value.is_empty() => Ok(value),
-            Some(_) => Err(format!("`{name}` is empty")),
-            None => Err(format!("`{name}` is missing")),
-        };
-        let (id, source, kind) = (required("id")?, required("source")?, required("type")?);
-        let time = self.0.remove("time");
-        if let Some(time) = &time
-            && chrono::DateTime::parse_from_rfc3339(time).is_err()
-        {
-            return Err(format!("`time` is `{time}`: expected RFC 3339, such as 2024-04-30T09:00:00Z"));
-        }
-        let subject = self.0.remove("subject").filter(|subject| !subject.is_empty());
-        Ok(NewEvent { id, source, kind, subject, time, extensions: self.0.into_iter().collect(), data })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EVENT: &str = r#"{"specversion":"1.0","id":"e1","source":"/hms","type":"grant.updated","subject":"GR-42",
-        "time":"2024-04-30T09:00:00Z","datacontenttype":"application/json","priority":7,"data":{"amount_usd":1250.10}}"#;
-
-    fn one(content_type: &str, headers: &[(&str, &str)], body: &str) -> Result<NewEvent, EnvelopeError> {
-        let headers: Vec<(String, String)> = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
-        parse("grants", content_type, &headers, body.as_bytes()).map(|mut events| events.remove(0))
-    }
-
-    fn why(content_type: &str, headers: &[(&str, &str)], body: &str) -> String {
-        one(content_type, headers, body).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn all_modes_give_the_same_event() {
-        let structured = one("application/cloudevents+json; charset=utf-8", &[], EVENT).unwrap();
-        assert_eq!(structured.data, r#"{"amount_usd":1250.10}"#);
-        assert_eq!(structured.extensions, [("priority".to_owned(), "7".to_owned())]);
-        assert_eq!(one("application/cloudevents-batch+json", &[], &format!("[{EVENT}]")).unwrap(), structured);
-        assert_eq!(one("application/x-ndjson", &[], &EVENT.replace('\n', " ")).unwrap(), structured);
-        let headers = [
-            ("ce-specversion", "1.0"),
-            ("ce-id", "e1"),
-            ("ce-source", "/hms"),
-            ("ce-type", "grant.updated"),
-            ("ce-subject", "GR%2D42"),
-            ("ce-time", "2024-04-30T09:00:00Z"),
-            ("ce-priority", "7"),
-        ];
-        assert_eq!(one("application/json", &headers, r#"{"amount_usd": 1250.10}"#).unwrap(), structured);
-    }
-
-    #[test]
-    fn plain_data_gets_an_envelope_and_may_bring_its_id() {
-        let event = one("application/json", &[("ce-id", "mine")], "{}").unwrap();
-        assert_eq!((&*event.id, &*event.source, &*event.kind), ("mine", "/hms-sync/grants", "grants"));
-        let a = one("application/json", &[], "{}").unwrap();
-        let b = one("application/json", &[], "{}").unwrap();
-        assert_ne!(a.id, b.id);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let ce = "application/cloudevents+json";
-        let with = |from: &str, to: &str| why(ce, &[], &EVENT.replace(from, to));
-        assert_eq!(with(r#""1.0""#, r#""0.3""#), "`specversion` is `0.3`: expected 1.0");
-        assert_eq!(with(r#""id":"e1","#, ""), "`id` is missing");
-        assert_eq!(with(r#""e1""#, r#""""#), "`id` is empty");
-        assert_eq!(with(r#""e1""#, r#""a\nb""#), "`id` holds a control character");
-        assert_eq!(with("e1", &"x".repeat(257)), "`id` has 257 bytes: expected at most 256");
-        assert_eq!(
-            with("priority", "Priority"),
-            "`Priority` is not the name of an attribute: expected a-z and 0-9 only"
-        );
-        assert_eq!(
-            with(r#""priority":7"#, r#""priority":[]"#),
-            "`priority` is an array: expected a string, a number or a boolean"
-        );
-        assert_eq!(
-            with("2024-04-30T09", "2024-04-30 at 9"),
-            "`time` is `2024-04-30 at 9:00:00Z`: expected RFC 3339, such as 2024-04-30T09:00:00Z"
-        );
-        assert_eq!(with(r#"{"amount_usd":1250.10}"#, "[1]"), "`data`: expected a JSON object, found an array");
-        assert_eq!(with("application/json", "text/xml"), "`datacontenttype` is `text/xml`: expected application/json");
-        assert_eq!(why("application/x-ndjson", &[], "\n{}\n"), "line 2: `data` is missing: expected a JSON object");
-        assert_eq!(why("application/cloudevents-batch+json", &[], "[]"), "there is no event in the body");
-        assert!(why("application/cloudevents-batch+json", &[], "[{}]").starts_with("event 0 (counted from 0): "));
-        assert!(why("text/plain", &[], "x").starts_with("content type `text/plain` can't be published: use one of "));
+        deserializer.deserialize_map(Visitor)
     }
 }

@@ -1,171 +1,247 @@
-//! JSON as publishers write it: checked and compacted, with every value's bytes untouched.
-//! Numbers keep their digits, strings their escapes; only insignificant white space goes.
+//! JSON as bytes: checks a text strictly (RFC 8259) and takes the insignificant white space out of it.
+//! It is no parser into values: numbers and strings stay the publisher's own bytes, digit for digit.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
-/// How deep objects and arrays may stand in each other.
+/// How many levels of objects and arrays an event's data may have.
 pub const MAX_DEPTH: usize = 64;
 
-/// Checks that `bytes` is one JSON object (UTF-8, no key twice in any object, not deeper than [`MAX_DEPTH`]) and
-/// returns it compacted. The error says where and what.
-pub fn object(bytes: &[u8]) -> Result<Bytes, String> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| format!("not UTF-8: the first bad byte is at offset {}", error.valid_up_to()))?;
-    check_depth(text)?;
-    let raw: &RawValue = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    if !raw.get().starts_with('{') {
-        return Err(format!("expected a JSON object, found {}", describe(raw.get())));
-    }
-    serde_json::from_str::<Unique>(text).map_err(|error| error.to_string())?;
-    Ok(compact(raw.get()))
+/// Where a JSON text is not what it must be, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonError {
+    /// Offset in the text, from 0.
+    pub byte: usize,
+    pub message: String,
 }
 
-/// What kind of value a JSON text is, in words.
-pub fn describe(text: &str) -> &'static str {
-    match text.as_bytes().first() {
+/// The same JSON without insignificant white space. Refused: what RFC 8259 does not allow, bytes that are not
+/// UTF-8, duplicate keys at any level, strings that no UTF-8 can hold, and more than `max_depth` levels
+/// ([`MAX_DEPTH`] and those of the envelope around the data).
+pub fn compact(text: &[u8], max_depth: usize) -> Result<Vec<u8>, JsonError> {
+    let text = std::str::from_utf8(text).map_err(|error| JsonError {
+        byte: error.valid_up_to(),
+        message: "this byte is not valid UTF-8: send the text as UTF-8".to_owned(),
+    })?;
+    let mut scanner = Scanner { text, at: 0, out: Vec::with_capacity(text.len()), levels: max_depth };
+    scanner.space();
+    scanner.value()?;
+    scanner.space();
+    match scanner.peek() {
+        None => Ok(scanner.out),
+        Some(_) => Err(scanner.expected("the end after the JSON value")),
+    }
+}
+
+/// What a JSON text holds, for a message.
+pub fn kind(json: &[u8]) -> &'static str {
+    match json.first() {
         Some(b'{') => "an object",
         Some(b'[') => "an array",
         Some(b'"') => "a string",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
-        _ => "a number",
+        Some(_) => "a number",
+        None => "nothing",
     }
 }
 
-/// Before any parser that calls itself sees the text.
-fn check_depth(text: &str) -> Result<(), String> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(format!("nested deeper than {MAX_DEPTH} levels at byte {at}"));
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    out: Vec<u8>,
+    /// How many more levels may be opened.
+    levels: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn value(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => self.string().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => Err(self.expected("a JSON value")),
+        }
+    }
+
+    fn nested(&mut self, body: fn(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
+        if self.levels == 0 {
+            return Err(self.error(format!("the data is nested too deep: at most {MAX_DEPTH} levels are taken")));
+        }
+        self.levels -= 1;
+        self.keep(1);
+        self.space();
+        body(self)?;
+        self.levels += 1;
+        Ok(())
+    }
+
+    fn object(&mut self) -> Result<(), JsonError> {
+        if self.take(b'}') {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        loop {
+            let start = self.at;
+            if self.peek() != Some(b'"') {
+                return Err(self.expected("a key in double quotes"));
+            }
+            let key = self.string()?;
+            if let Some(twice) = seen.replace(key) {
+                let message = format!("the key `{}` is there twice: give it once", shown(&twice));
+                return Err(JsonError { byte: start, message });
+            }
+            self.space();
+            if !self.take(b':') {
+                return Err(self.expected("`:` after the key"));
+            }
+            self.space();
+            self.value()?;
+            self.space();
+            if self.take(b'}') {
+                return Ok(());
+            }
+            if !self.take(b',') {
+                return Err(self.expected("`,` or `}`"));
+            }
+            self.space();
+        }
+    }
+
+    fn array(&mut self) -> Result<(), JsonError> {
+        if self.take(b']') {
+            return Ok(());
+        }
+        loop {
+            self.value()?;
+            self.space();
+            if self.take(b']') {
+                return Ok(());
+            }
+            if !self.take(b',') {
+                return Err(self.expected("`,` or `]`"));
+            }
+            self.space();
+        }
+    }
+
+    /// A string, as it is written; answers what it means, because `"a"` and `"\u0061"` are one key.
+    fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
+        let start = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.at += 2;
                 }
+                Some(0..=0x1f) => return Err(self.error("a control character in a string: escape it, as in \\n")),
+                Some(_) => self.at += 1,
+                None => return Err(self.expected("the closing `\"` of the string that began before")),
             }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
         }
-    }
-    Ok(())
-}
-
-/// Removes white space outside strings of a valid JSON text.
-fn compact(text: &str) -> Bytes {
-    let (mut in_string, mut escaped) = (false, false);
-    let keep = |byte: &u8| {
-        match *byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b' ' | b'\t' | b'\n' | b'\r' => return in_string,
-            _ => {}
+        self.at += 1;
+        let written = &self.text[start..self.at];
+        self.out.extend_from_slice(written.as_bytes());
+        if !escaped {
+            return Ok(Cow::Borrowed(&written[1..written.len() - 1]));
         }
-        true
-    };
-    text.bytes().filter(keep).collect()
-}
+        serde_json::from_str(written).map(Cow::Owned).map_err(|_| JsonError {
+            byte: start,
+            message: "this string holds an escape that is none, or half of a surrogate pair".to_owned(),
+        })
+    }
 
-/// Any JSON value in which no object has a key twice: two values for one amount are not an amount.
-struct Unique;
-
-impl<'de> Deserialize<'de> for Unique {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(UniqueVisitor)
-    }
-}
-
-struct UniqueVisitor;
-
-impl<'de> Visitor<'de> for UniqueVisitor {
-    type Value = Unique;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_unit<E>(self) -> Result<Unique, E> {
-        Ok(Unique)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unique, A::Error> {
-        while items.next_element::<Unique>()?.is_some() {}
-        Ok(Unique)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Unique, A::Error> {
-        let mut seen: HashSet<Cow<'de, str>> = HashSet::new();
-        while let Some(key) = entries.next_key::<Cow<'de, str>>()? {
-            if seen.contains(&key) {
-                return Err(A::Error::custom(format!("the key `{key}` stands twice in one object")));
+    fn number(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let leading = self.at;
+        self.digits()?;
+        if self.at - leading > 1 && self.text.as_bytes()[leading] == b'0' {
+            self.at = leading;
+            return Err(self.error("a number can't begin with 0: leave it out, or send a string"));
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
             }
-            entries.next_value::<Unique>()?;
-            seen.insert(key);
+            self.digits()?;
         }
-        Ok(Unique)
+        self.out.extend_from_slice(&self.text.as_bytes()[start..self.at]);
+        Ok(())
     }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), JsonError> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.expected("a JSON value"));
+        }
+        self.keep(word.len());
+        Ok(())
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.keep(1);
+        }
+        found
+    }
+
+    fn keep(&mut self, length: usize) {
+        self.out.extend_from_slice(&self.text.as_bytes()[self.at..self.at + length]);
+        self.at += length;
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn expected(&self, what: &str) -> JsonError {
+        let found = match self.text.get(self.at..).and_then(|rest| rest.chars().next()) {
+            Some(quote @ ('"' | '\'')) => format!("`{quote}`"),
+            Some(found) => format!("`{}`", found.escape_debug()),
+            None => "the end of the text".to_owned(),
+        };
+        self.error(format!("expected {what}, found {found}"))
+    }
+
+    fn error(&self, message: impl Into<String>) -> JsonError {
+        JsonError { byte: self.at.min(self.text.len()), message: message.into() }
+    }
+}
+
+/// A publisher's text for a message: short and on one line.
+pub fn shown(text: &str) -> String {
+    let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() { short + "…" } else { short }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn digits_escapes_and_order_stay_and_white_space_goes() {
-        let text = "{ \"b\" : 1250.10 ,\n\t\"a\":[ 12345678901234567890, 1E5, -0 ], \"s\":\"a \\\" b\\u00e9\" }";
-        let expected = r#"{"b":1250.10,"a":[12345678901234567890,1E5,-0],"s":"a \" b\u00e9"}"#;
-        assert_eq!(object(text.as_bytes()).unwrap(), expected);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_place() {
-        let deep = format!("{}{}", "{\"a\":".repeat(100), "1");
-        for (bytes, expected) in [
-            (&b"[1]"[..], "expected a JSON object, found an array"),
-            (b"7", "expected a JSON object, found a number"),
-            (b"{\"a\":1,\"a\":2}", "the key `a` stands twice in one object"),
-            (b"{\"x\":{\"a\":1,\"a\":2}}", "the key `a` stands twice in one object"),
-            (b"{\"a\":\xff}", "not UTF-8: the first bad byte is at offset 5"),
-            (b"{\"a\":}", "not JSON: expected value at line 1 column 6"),
-            (b"{} {}", "not JSON: trailing characters at line 1 column 4"),
-            (deep.as_bytes(), "nested deeper than 64 levels at byte 320"),
-        ] {
-            let error = object(bytes).unwrap_err();
-            assert!(error.starts_with(expected), "{error}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn compacting_keeps_the_meaning(key in "[a-z \\\\\"]{0,6}", number in any::<i64>(), text in ".{0,12}") {
-            let value = serde_json::json!({ key: [number, { "t": text }] });
-            let pretty = serde_json::to_vec_pretty(&value).unwrap();
-            let compacted = object(&pretty).unwrap();
-            prop_assert_eq!(serde_json::from_slice::<serde_json::Value>(&compacted).unwrap(), value.clone());
-            prop_assert_eq!(compacted, serde_json::to_vec(&value).unwrap());
-        }
-    }
-}
+mod tests;

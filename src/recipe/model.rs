@@ -159,6 +159,17 @@ pub enum ScheduleSpec {
     OnChange,
 }
 
+impl Adapter {
+    /// As it stands in a recipe.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Rest(_) => "rest",
+            Self::Sftp(_) => "sftp",
+            Self::File(_) => "file",
+        }
+    }
+}
+
 impl std::fmt::Display for ScheduleSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

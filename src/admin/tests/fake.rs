@@ -1,0 +1,300 @@
+//! A backend in memory: one recipe, one ticket, one dead letter, and feeds that remember their events.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hms_actors::id::{FeedName, RecipeId, TargetKey, Timestamp};
+use hms_actors::receipt::Cause;
+use tokio::sync::watch;
+
+use crate::admin::backend::{Backend, PublishRequest};
+use crate::admin::problem::AdminError;
+use crate::admin::views::*;
+use crate::app::publish;
+use crate::feeds::{Accepted, NewEvent, PublishError};
+
+pub const RECIPE: &str = "grants.sync";
+pub const AUDIT: &[u8] = b"{\"b\":1.50,\"a\":2}\n{ \"seq\": 1 }\n";
+
+#[derive(Default)]
+pub struct Fake {
+    pub feeds: Mutex<BTreeMap<String, Vec<NewEvent>>>,
+    /// What the next publish fails with.
+    pub fails: Mutex<Option<PublishError>>,
+    pub unready: Mutex<Vec<String>>,
+    /// Whether publishing waits.
+    pub hangs: watch::Sender<bool>,
+    /// How many publishes are under way.
+    inside: watch::Sender<usize>,
+    pub paused: AtomicBool,
+    pub resolved: AtomicBool,
+}
+
+/// A publish that is under way.
+struct Inside<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Inside<'a> {
+    fn new(inside: &'a watch::Sender<usize>) -> Self {
+        inside.send_modify(|count| *count += 1);
+        Self(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Fake {
+    /// Returns when so many publishes are under way.
+    pub async fn under_way(&self, count: usize) {
+        self.inside.subscribe().wait_for(|inside| *inside == count).await.unwrap();
+    }
+
+    pub fn events(&self, feed: &str) -> Vec<NewEvent> {
+        self.feeds.lock().unwrap().get(feed).cloned().unwrap_or_default()
+    }
+
+    fn append(&self, feed: &FeedName, events: Vec<NewEvent>) -> Result<Vec<Accepted>, PublishError> {
+        let mut feeds = self.feeds.lock().unwrap();
+        let log = feeds.entry(feed.to_string()).or_default();
+        let before = log.len();
+        let mut accepted = Vec::new();
+        for event in events {
+            let known = log.iter().position(|old| old.id == event.id);
+            if let Some(at) = known
+                && log[at] != event
+            {
+                log.truncate(before);
+                return Err(PublishError::Conflict { id: event.id, offset: at as u64, differs: "data".to_owned() });
+            }
+            let offset = known.unwrap_or(log.len()) as u64;
+            accepted.push(Accepted { id: event.id.clone(), offset, duplicate: known.is_some() });
+            if known.is_none() {
+                log.push(event);
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn known(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+        if id.as_str() != RECIPE {
+            return Err(AdminError::not_found(format!("there is no recipe `{id}`")));
+        }
+        let paused = self.paused.load(Ordering::SeqCst);
+        let summary = RecipeSummary {
+            id: id.to_string(),
+            revision: 3,
+            feed: "grants".to_owned(),
+            next_run_in_seconds: None,
+            state: if paused { RecipeState::Paused } else { RecipeState::Enabled },
+            schedule: "every 60s".to_owned(),
+            next_run_at: Some(Moment(Timestamp(1_000))),
+        };
+        let targets = vec![target(RECIPE, "vdot_gis")];
+        Ok(RecipeView { summary, text: "id: grants.sync\n".to_owned(), targets })
+    }
+}
+
+fn target(recipe: &str, name: &str) -> TargetView {
+    TargetView {
+        recipe: recipe.to_owned(),
+        target: name.to_owned(),
+        adapter: "rest".to_owned(),
+        guarantee: Guarantee::AtLeastOnce,
+        activity: Activity::Held,
+        checkpoint: 4,
+        backlog: 2,
+        in_flight: 0,
+        last_error: Some("503 Service Unavailable".to_owned()),
+        next_attempt_at: None,
+        restarts: 0,
+        held_by_ticket: Some(1),
+    }
+}
+
+fn ticket(resolved: bool) -> TicketView {
+    TicketView {
+        number: 1,
+        state: if resolved { TicketState::Resolved } else { TicketState::Open },
+        recipe: RECIPE.to_owned(),
+        target: "vdot_gis".to_owned(),
+        cause: Cause::Doubt,
+        reason: "the file is gone".to_owned(),
+        opened_at: Moment(Timestamp(0)),
+        resolved_at: resolved.then_some(Moment(Timestamp(1))),
+        attempts: 1,
+        backlog: 2,
+        last_error: None,
+        note: None,
+    }
+}
+
+fn dead_letter() -> DeadLetterView {
+    DeadLetterView {
+        number: 7,
+        recipe: RECIPE.to_owned(),
+        target: "vdot_gis".to_owned(),
+        feed: "grants".to_owned(),
+        event_id: "e-1".to_owned(),
+        offset: 0,
+        reason: "target_removed".to_owned(),
+        attempts: 0,
+        at: Moment(Timestamp(0)),
+        may_have_arrived: false,
+    }
+}
+
+#[async_trait(?Send)]
+impl Backend for Fake {
+    async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<Published, AdminError> {
+        let _inside = Inside::new(&self.inside);
+        let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
+        if let Some(error) = self.fails.lock().unwrap().take() {
+            return Err(error.into());
+        }
+        let events = publish::events(feed, &request)?;
+        Ok(publish::answer(self.append(feed, events)?))
+    }
+
+    async fn feeds(&self) -> Result<Vec<FeedView>, AdminError> {
+        let names: Vec<String> = self.feeds.lock().unwrap().keys().cloned().collect();
+        let view = |name: String| {
+            let head = self.events(&name).len() as u64;
+            FeedView { name, head, oldest: 0, bytes: 0, readers: Vec::new() }
+        };
+        Ok(names.into_iter().map(view).collect())
+    }
+
+    async fn feed(&self, feed: &FeedName) -> Result<FeedView, AdminError> {
+        let all = self.feeds().await?;
+        let found = all.into_iter().find(|view| view.name == feed.as_str());
+        found.ok_or_else(|| AdminError::not_found(format!("there is no feed `{feed}`")))
+    }
+
+    async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions) -> Result<Applied, AdminError> {
+        if text.contains("oops") {
+            let help = Some("did you mean `source`?".to_owned());
+            let finding =
+                |line| RecipeFinding { line, column: 3, message: "unknown key".to_owned(), help: help.clone() };
+            return Err(AdminError::recipe(&[finding(1), finding(2)]));
+        }
+        Ok(Applied {
+            paused: false,
+            id: id.to_string(),
+            revision: 1,
+            changed: true,
+            dry_run: options.dry_run,
+            diff: format!("+{text}"),
+            next_run_at: Some(Moment(Timestamp(60_000))),
+            next_run_in_seconds: Some(60),
+            warnings: Vec::new(),
+        })
+    }
+
+    async fn recipes(&self) -> Result<Vec<RecipeSummary>, AdminError> {
+        Ok(vec![self.known(&RecipeId::parse(RECIPE).unwrap())?.summary])
+    }
+
+    async fn recipe(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+        self.known(id)
+    }
+
+    async fn target(&self, key: &TargetKey) -> Result<TargetView, AdminError> {
+        let recipe = self.known(&key.recipe)?;
+        let found = recipe.targets.into_iter().find(|target| target.target == key.target.as_str());
+        found.ok_or_else(|| AdminError::not_found(format!("there is no target `{key}`")))
+    }
+
+    async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<Deleted, AdminError> {
+        self.known(id)?;
+        match abandon {
+            true => Ok(Deleted { id: id.to_string(), abandoned: 2 }),
+            false => Err(AdminError::conflict("2 events wait for vdot_gis").with("backlog", 2)),
+        }
+    }
+
+    async fn pause(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+        self.paused.store(true, Ordering::SeqCst);
+        self.known(id)
+    }
+
+    async fn resume(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+        self.paused.store(false, Ordering::SeqCst);
+        self.known(id)
+    }
+
+    async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<TargetRun>, AdminError> {
+        self.known(id)?;
+        let run = |target: &str| TargetRun {
+            target: target.to_owned(),
+            delivered: 1,
+            failed: 1,
+            backlog: 1,
+            last_error: None,
+        };
+        Ok(if wait { vec![run("vdot_gis")] } else { Vec::new() })
+    }
+
+    async fn tickets(&self, state: Option<TicketState>) -> Result<Vec<TicketView>, AdminError> {
+        let one = ticket(self.resolved.load(Ordering::SeqCst));
+        Ok(if state.is_none_or(|state| state == one.state) { vec![one] } else { Vec::new() })
+    }
+
+    async fn ticket(&self, number: u64) -> Result<TicketView, AdminError> {
+        match number {
+            1 => Ok(ticket(self.resolved.load(Ordering::SeqCst))),
+            _ => Err(AdminError::not_found(format!("there is no ticket {number}"))),
+        }
+    }
+
+    async fn answer_ticket(&self, number: u64, answer: TicketAnswer) -> Result<TicketView, AdminError> {
+        self.ticket(number).await?;
+        if answer.action == TicketAction::Resolve && answer.note.is_none() {
+            return Err(AdminError::invalid("a doubt ticket is resolved with a `note` that says how it is known"));
+        }
+        if self.resolved.swap(true, Ordering::SeqCst) {
+            return Err(AdminError::conflict(format!("ticket {number} is resolved already")));
+        }
+        self.ticket(number).await
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, AdminError> {
+        Ok(vec![dead_letter()])
+    }
+
+    async fn dead_letter(&self, number: u64) -> Result<DeadLetterView, AdminError> {
+        let found = (number == 7).then(dead_letter);
+        found.ok_or_else(|| AdminError::not_found(format!("there is no dead letter {number}")))
+    }
+
+    async fn supervision(&self) -> Result<ActorView, AdminError> {
+        let actor = |name: &str, children| ActorView {
+            name: name.to_owned(),
+            kind: name.to_owned(),
+            state: "running".to_owned(),
+            restarts: 0,
+            last_panic: None,
+            children,
+        };
+        Ok(actor("node", vec![actor("recipe_supervisor", Vec::new())]))
+    }
+
+    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError> {
+        let lines = AUDIT.split_inclusive(|&byte| byte == b'\n');
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        Ok(lines.skip(from).take(limit).flatten().copied().collect::<Vec<u8>>().into())
+    }
+
+    async fn metrics(&self) -> Result<String, AdminError> {
+        Ok("# TYPE sync_tickets_open gauge\nsync_tickets_open 1\n".to_owned())
+    }
+
+    async fn unready(&self) -> Vec<String> {
+        self.unready.lock().unwrap().clone()
+    }
+}
