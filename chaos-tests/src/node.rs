@@ -236,11 +236,17 @@ impl Node {
 
     /// The audit so far, record by record.
     pub fn audit(&self) -> Vec<Value> {
-        let text = self.http().get("/v1/audit?from=0&limit=100000").expect(200).text();
-        text.lines().map(|line| serde_json::from_str(line).expect("an audit line is JSON")).collect()
+        let mut records = Vec::new();
+        loop {
+            let page = self.http().get(&format!("/v1/audit?from={}&limit=1000", records.len())).expect(200).text();
+            if page.is_empty() {
+                return records;
+            }
+            records.extend(page.lines().map(|line| -> Value { serde_json::from_str(line).expect("a line is JSON") }));
+        }
     }
 
-    /// The open doubt tickets and all others.
+    /// The open tickets.
     pub fn open_tickets(&self) -> Vec<Value> {
         let answer = self.http().get("/v1/tickets?state=open").expect(200).json();
         answer["tickets"].as_array().unwrap_or_else(|| panic!("no tickets in {answer}")).clone()

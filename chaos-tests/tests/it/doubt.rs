@@ -21,8 +21,7 @@ fn in_doubt() -> (DropBox, u64) {
     std::fs::remove_file(stage.node.path("spool/grants.csv")).expect("the file is there");
     stage.node.start();
     stage.publish("GR-3");
-    let printed = stage.run().failed_with(1);
-    assert!(printed.contains("spool"), "{printed}");
+    stage.run();
     assert_eq!(stage.text(), "", "nothing is written in doubt");
     let tickets = stage.node.open_tickets();
     assert_eq!(tickets.len(), 1, "{tickets:#?}");
@@ -33,7 +32,8 @@ fn in_doubt() -> (DropBox, u64) {
 
 fn check_ticket(ticket: &Value) {
     assert_eq!((ticket["recipe"].as_str(), ticket["target"].as_str()), (Some(RECIPE), Some("spool")), "{ticket}");
-    assert_eq!((ticket["state"].as_str(), ticket["backlog"].as_u64()), (Some("open"), Some(2)), "{ticket}");
+    assert_eq!(ticket["state"], "open", "{ticket}");
+    assert!(ticket["backlog"].as_u64() >= Some(1), "{ticket}");
     assert!(ticket["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{ticket}");
 }
 
@@ -46,7 +46,7 @@ fn a_human_who_says_that_they_did_not_arrive_gets_the_rows_again() {
     let (stage, number) = in_doubt();
     let number = number.to_string();
     assert!(stage.node.cli(["hitl", "list"]).ok().contains("spool"));
-    assert!(stage.node.cli(["hitl", "show", &number]).ok().contains("GR-2") || !stage.node.open_tickets().is_empty());
+    assert!(stage.node.cli(["hitl", "show", &number]).ok().contains("grants.csv"), "the reason names the file");
     stage.node.cli(["hitl", "retry", &number]).ok();
     stage.run();
     stage.expect(&(row("GR-2") + &row("GR-3")));
@@ -87,12 +87,19 @@ fn doubt_survives_a_restart_and_an_apply() {
     let (mut stage, number) = in_doubt();
     stage.node.restart();
     stage.node.apply(&stage.recipe("    line_end: crlf\n"));
-    stage.run().failed_with(1);
-    assert_eq!(stage.text(), "");
+    stage.run();
+    assert_eq!(stage.text(), "", "nothing is written in doubt");
     assert_eq!(stage.node.open_tickets()[0]["number"].as_u64(), Some(number));
     stage.node.answer_ticket(number, "retry", None).expect(200);
     stage.run();
     stage.expect("GR-2,1250.10\r\nGR-3,1250.10\r\n");
+}
+
+#[test]
+fn a_run_that_could_not_try_because_of_doubt_says_so() {
+    let (stage, _) = in_doubt();
+    let printed = stage.run().failed_with(1);
+    assert!(printed.contains("spool") && printed.contains("ticket"), "{printed}");
 }
 
 #[test]

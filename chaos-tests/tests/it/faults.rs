@@ -171,6 +171,8 @@ kills! {
     "ledger.before_commit", Existing, Stored: killed_before_the_commit, killed_before_the_local_commit;
     "ledger.after_commit", New, Stored: killed_after_the_commit_of_a_new_file, killed_after_the_commit_of_a_new_local_file;
     "ledger.after_commit", Existing, Stored: killed_after_the_commit, killed_after_the_local_commit;
+    "ledger.before_cache", New, Stored: killed_before_the_cache_of_a_new_file, killed_before_the_cache_of_a_new_local_file;
+    "ledger.before_cache", Existing, Stored: killed_before_the_cache_is_saved, killed_before_the_local_cache_is_saved;
     "feeds.after_write", New, None: killed_before_the_event_is_synced, killed_before_the_local_event_is_synced;
     "feeds.after_write", Existing, None: killed_before_a_later_event_is_synced, killed_before_a_later_local_event_is_synced;
     "feeds.after_sync", New, None: killed_before_the_event_is_acknowledged, killed_before_the_local_event_is_acknowledged;

@@ -1,6 +1,10 @@
 //! The partners by themselves: a test is worth what its partners are.
 
-use std::process::Command;
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use chaos_tests::authority::Authority;
@@ -9,6 +13,7 @@ use chaos_tests::partners::https::{Answer, HttpPartner};
 use chaos_tests::partners::oauth::SchedulingService;
 use chaos_tests::partners::sshd::Sshd;
 use chaos_tests::process::{self, Output};
+use chaos_tests::wait;
 
 fn post(partner: &HttpPartner, path: &str) -> Result<u16, reqwest::Error> {
     let client = builder().build()?;
@@ -89,24 +94,45 @@ fn the_scheduling_service_takes_only_its_newest_token() {
 /// OpenSSH's own client, which trusts only what `known_hosts` says of `finance.state.vt.gov`.
 fn sftp(sshd: &Sshd, known_hosts: &str, commands: &str) -> Output {
     let home = tempfile::tempdir().expect("a temporary folder");
+    process::run(&mut client_of(sshd, known_hosts, home.path()), commands.as_bytes())
+}
+
+fn client_of(sshd: &Sshd, known_hosts: &str, home: &Path) -> Command {
     let write = |name: &str, text: &str| {
-        let path = home.path().join(name);
+        let path = home.join(name);
         std::fs::write(&path, text).expect("a file");
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&path, private).expect("a mode");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("a mode");
         path.display().to_string()
     };
-    let options = [
+    let mut command = Command::new("sftp");
+    command.args([
         format!("-oUserKnownHostsFile={}", write("known_hosts", known_hosts)),
         format!("-oIdentityFile={}", write("key", &sshd.client_key())),
         format!("-oPort={}", sshd.port()),
         "-oHostKeyAlias=finance.state.vt.gov".to_owned(),
         "-oStrictHostKeyChecking=yes".to_owned(),
         "-oConnectTimeout=5".to_owned(),
-    ];
-    let mut command = Command::new("sftp");
-    command.args(options).args(["-b", "-", "-F", "none", "sync@127.0.0.1"]);
-    process::run(&mut command, commands.as_bytes())
+    ]);
+    command.args(["-b", "-", "-F", "none", "sync@127.0.0.1"]);
+    command
+}
+
+#[test]
+fn a_server_that_goes_down_takes_its_sessions_with_it() {
+    let mut sshd = Sshd::new();
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let mut command = client_of(&sshd, &sshd.known_as("finance.state.vt.gov"), home.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut session = command.spawn().expect("sftp is installed");
+    let mut commands = session.stdin.take().expect("stdin is piped");
+    commands.write_all(b"mkdir /inbox/before\n").expect("the session reads");
+    wait::until("the session", || (sshd.names("/inbox") == ["before"]).then_some(()));
+    sshd.down();
+    commands.write_all(b"mkdir /inbox/after\n").expect("the session reads");
+    drop(commands);
+    let status = process::ended(&mut session, "the session");
+    assert!(!status.success());
+    assert_eq!(sshd.names("/inbox"), ["before"]);
 }
 
 #[test]
