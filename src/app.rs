@@ -5,6 +5,7 @@ mod endpoint;
 mod operations;
 mod previews;
 pub(crate) mod publish;
+mod shapes;
 mod world;
 
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ pub struct Node {
     root: Addr<Root>,
     arbiters: Vec<Arbiter>,
     server: admin::Server,
+    operations: Arc<Operations>,
     housekeeping: JoinHandle<()>,
 }
 
@@ -74,11 +76,11 @@ impl Node {
         let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
         start_recipes(&world, &operations).await;
-        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations));
+        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
         let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
-        Ok(Self { world, root, arbiters, server, housekeeping })
+        Ok(Self { world, root, arbiters, server, operations, housekeeping })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -102,6 +104,8 @@ impl Node {
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
         self.world.reload(config).map_err(StartError::of)?;
         let _ = self.root.send(ReloadAll).await;
+        // Schedules know the time zone.
+        start_recipes(&self.world, &self.operations).await;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::control::{Answer, Control, RunReport};
@@ -38,6 +39,7 @@ pub(super) struct Base {
     pub backoff: Backoff,
     /// The open doubt ticket, which holds the target until a human answers.
     pub held_by: Option<u64>,
+    head: watch::Receiver<Offset>,
     resume_at: Option<Instant>,
     rng: SmallRng,
     status: Rc<RefCell<TargetStatus>>,
@@ -68,6 +70,7 @@ impl Base {
             control: control.clone(),
             backoff: Backoff::default(),
             held_by,
+            head: start.env.log.head(&start.feed),
             resume_at: None,
             rng: SmallRng::from_rng(&mut rand::rng()),
             status: start.status.clone(),
@@ -240,7 +243,7 @@ impl Base {
 
     /// Says what it does now, to all who look. `busy` while there is something in flight or to be tried at once.
     pub fn show(&mut self, in_flight: usize, busy: bool) {
-        let head = *self.env.log.head(&self.feed).borrow();
+        let head = *self.head.borrow();
         let phase = if in_flight > 0 {
             Phase::Delivering
         } else if self.control.paused() {
