@@ -15,4 +15,5 @@ mod partners;
 mod publishing;
 mod rebuild;
 mod rest;
+mod tidy;
 mod walkthrough;
