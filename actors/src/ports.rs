@@ -126,6 +126,11 @@ pub trait FilePartner {
 
     /// A live, authenticated connection, made new: an older one of this partner is shut down first.
     async fn connect(&self, place: &Place) -> Result<Box<dyn FileHost>, Failure>;
+
+    /// Whether secrets and known hosts are still those with which the last connection was made.
+    async fn unchanged(&self, _place: &Place) -> bool {
+        true
+    }
 }
 
 /// Encoded rows.
@@ -150,11 +155,6 @@ pub trait FileHost {
     /// Writes all the bytes at `offset` and syncs. `Fresh` creates the file or empties it; `Existing` fails if it is gone.
     /// Says whether the server could sync. After an error or a crash any part of the bytes may be there.
     async fn write(&mut self, path: &str, offset: u64, bytes: &[u8], file: WriteTo) -> Result<Synced, Failure>;
-
-    /// Whether a new connection would be made with the same secrets and known hosts as this one was.
-    fn current(&self) -> bool {
-        true
-    }
 
     /// Renames within a folder and syncs it where that is possible. Never overwrites: it fails if `to` exists.
     async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure>;

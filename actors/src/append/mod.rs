@@ -94,6 +94,12 @@ impl Appender {
         self.last.as_ref().map(|work| &work.plan)
     }
 
+    /// Closes a connection that has been idle for long; until when one is kept.
+    pub fn let_go(&mut self) -> Option<Instant> {
+        self.connection = self.connection.take().filter(|kept| kept.used.elapsed() < KEEP);
+        self.connection.as_ref().map(|kept| kept.used + KEEP)
+    }
+
     /// Attempts made at the open plan in this life of the process.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -301,7 +307,8 @@ impl Appender {
     }
 
     async fn connect(&mut self, partner: &Rc<dyn FilePartner>, place: &Place) -> Result<(), Failure> {
-        if !self.connection.as_ref().is_some_and(|kept| kept.serves(place)) {
+        let serves = self.connection.as_ref().is_some_and(|kept| kept.serves(place));
+        if !serves || !partner.unchanged(place).await {
             // The old socket is shut down before a new one is opened.
             self.connection = None;
             let host = partner.connect(place).await?;
@@ -330,7 +337,7 @@ impl Appender {
 impl Connection {
     fn serves(&self, place: &Place) -> bool {
         let at = |place: &Place| (place.host.clone(), place.port, place.user.clone());
-        at(&self.place) == at(place) && self.used.elapsed() < KEEP && self.host.current()
+        at(&self.place) == at(place) && self.used.elapsed() < KEEP
     }
 }
 

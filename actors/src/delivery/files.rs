@@ -1,7 +1,6 @@
 //! The lane of a file: rows in feed order, one write at a time, through the append protocol.
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 use super::Ended;
 use super::base::Base;
@@ -41,7 +40,7 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, settings: FileSetti
         if go {
             attempt(base, &mut appender, open).await?;
         } else {
-            base.wait(None::<Instant>).await;
+            base.wait(appender.let_go()).await;
         }
     }
 }

@@ -149,6 +149,26 @@ async fn a_mended_known_hosts_file_helps_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_changed_known_hosts_file_or_key_means_another_connection() {
+    let sshd = Sshd::start();
+    let mut setup = Setup::of(&sshd);
+    let secret = sshd.path("SSH_KEY");
+    let (_, key) = setup.secrets.remove(0);
+    std::fs::write(&secret, key).unwrap();
+    setup.secrets = vec![("SSH_KEY_FILE".into(), secret.display().to_string())];
+    let partner = setup.partner(&sshd);
+    let place = partner.place(Timestamp(0), (0, 0)).unwrap();
+    assert!(connect(&partner).await.is_ok());
+    assert!(partner.unchanged(&place).await);
+    std::fs::write(sshd.path("known_hosts"), format!("# new\n{}", sshd.known_as(HOST, "ed25519"))).unwrap();
+    assert!(!partner.unchanged(&place).await);
+    assert!(connect(&partner).await.is_ok());
+    assert!(partner.unchanged(&place).await);
+    std::fs::write(&secret, sshd.another_key("")).unwrap();
+    assert!(!partner.unchanged(&place).await);
+}
+
+#[tokio::test]
 async fn a_key_that_the_server_does_not_know_names_user_and_secret() {
     let sshd = Sshd::start();
     let mut setup = Setup::of(&sshd);

@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::stream::Stream;
 use crate::recipe::model::SftpAuth;
-use crate::secrets::{Secret, Secrets};
+use crate::secrets::{Fingerprint, Secret, Secrets};
 
 /// What we log in with.
 pub enum Credential {
@@ -47,6 +47,11 @@ impl Credential {
             )));
         }
         Ok(Self::Key(secret))
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        let (Self::Key(secret) | Self::Password(secret)) = self;
+        secret.fingerprint()
     }
 
     /// The name of the secret, for messages.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_ssh2_lite::{AsyncSession, SessionConfiguration};
 use hms_actors::failure::Failure;
 use hms_actors::work::Place;
+use sha2::{Digest, Sha256};
 use ssh2::MethodType;
 use tokio::net::TcpStream;
 
@@ -19,6 +20,7 @@ use super::host::{SftpHost, within};
 use super::known_hosts::{KnownHosts, Verdict, fingerprint, name_of};
 use super::stream::{Line, Stream};
 use super::{SftpContext, SftpPartner};
+use crate::secrets::Fingerprint;
 
 /// A libssh2 call that blocks (closing a handle in a destructor) gives up after this. The line is ended before
 /// any such call; this is for the day on which that is forgotten.
@@ -40,6 +42,14 @@ struct Dial<'a> {
 struct Local {
     known_hosts: KnownHosts,
     credential: Credential,
+    made_with: MadeWith,
+}
+
+/// Tells whether what a session was made with has changed, without holding any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MadeWith {
+    secret: Fingerprint,
+    known_hosts: [u8; 32],
 }
 
 impl SftpPartner {
@@ -48,6 +58,7 @@ impl SftpPartner {
         let host = format!("{}@{}:{}", place.user, place.host, place.port);
         let dial = Dial { place, host, timeout: self.target.timeout, context: &self.context };
         let local = self.read_local(place).await?;
+        self.made_with.replace(Some(local.made_with.clone()));
         let (stream, line) = dial.tcp().await?;
         let line = Rc::new(line);
         let mut configuration = SessionConfiguration::new();
@@ -62,6 +73,12 @@ impl SftpPartner {
         Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout), line))
     }
 
+    /// See [`hms_actors::ports::FilePartner::unchanged`].
+    pub(super) async fn is_unchanged(&self, place: &Place) -> bool {
+        let now = self.read_local(place).await.map(|local| local.made_with);
+        now.is_ok_and(|now| self.made_with.borrow().as_ref() == Some(&now))
+    }
+
     /// Reads secrets and known_hosts away from the arbiter: they may lie on a slow disk.
     async fn read_local(&self, place: &Place) -> Result<Local, Failure> {
         let secrets = Arc::clone(&self.context.secrets);
@@ -69,7 +86,9 @@ impl SftpPartner {
         let (known_hosts, host) = (self.context.known_hosts.clone(), place.host.clone());
         let read = tokio::task::spawn_blocking(move || {
             let credential = Credential::find(&secrets, &target, &auth, &host)?;
-            Ok(Local { known_hosts: read_known_hosts(&known_hosts)?, credential })
+            let text = read_known_hosts(&known_hosts)?;
+            let made_with = MadeWith { secret: credential.fingerprint(), known_hosts: Sha256::digest(&text).into() };
+            Ok(Local { known_hosts: KnownHosts::parse(&text), credential, made_with })
         });
         let late = |_| Failure::node("secrets and known_hosts can't be read: the disk does not answer");
         match tokio::time::timeout(self.target.timeout, read).await.map_err(late)? {
@@ -156,7 +175,7 @@ impl Dial<'_> {
 }
 
 /// A file that isn't there knows nobody.
-fn read_known_hosts(path: &Path) -> Result<KnownHosts, Failure> {
+fn read_known_hosts(path: &Path) -> Result<String, Failure> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let read = std::fs::File::open(path).and_then(|file| file.take(MAX_KNOWN_HOSTS).read_to_end(&mut bytes));
@@ -164,7 +183,7 @@ fn read_known_hosts(path: &Path) -> Result<KnownHosts, Failure> {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(Failure::configuration(format!("known_hosts `{}` can't be read: {error}", path.display())))
         }
-        _ => Ok(KnownHosts::parse(&String::from_utf8_lossy(&bytes))),
+        _ => Ok(String::from_utf8_lossy(&bytes).into_owned()),
     }
 }
 

@@ -36,6 +36,7 @@ pub struct SftpPartner {
     context: SftpContext,
     /// The last session's.
     line: RefCell<Weak<Line>>,
+    made_with: RefCell<Option<connect::MadeWith>>,
 }
 
 /// What a node gives to all its SFTP partners.
@@ -50,7 +51,15 @@ pub struct SftpContext {
 impl SftpPartner {
     pub fn new(key: TargetKey, target: &SftpTarget, shape: Shape, path_of: PathOf, context: SftpContext) -> Self {
         let rows = RowFormat::new(shape, &target.file);
-        Self { key, target: target.clone(), rows, path_of, context, line: RefCell::default() }
+        Self {
+            key,
+            target: target.clone(),
+            rows,
+            path_of,
+            context,
+            line: RefCell::default(),
+            made_with: RefCell::default(),
+        }
     }
 }
 
@@ -72,5 +81,9 @@ impl FilePartner for SftpPartner {
         let (host, line) = self.dial(place).await?;
         self.line.replace(Rc::downgrade(&line));
         Ok(Box::new(host))
+    }
+
+    async fn unchanged(&self, place: &Place) -> bool {
+        self.is_unchanged(place).await
     }
 }
