@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
 use hms_actors::id::TargetKey;
-use hms_actors::node::{List, Node as Root, ReloadAll, Shutdown};
+use hms_actors::node::{List, Node as Root, Shutdown};
 use hms_actors::ports::Clock;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -75,7 +75,9 @@ impl Node {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
-        start_recipes(&world, &operations).await;
+        operations.start_all().await;
+        // Every reader is known now: what none of them needs may go.
+        world.feeds.start_retention();
         let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
         let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
@@ -103,9 +105,7 @@ impl Node {
     /// Takes a new configuration. Addresses and directories stay what they were at the start.
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
         self.world.reload(config).map_err(StartError::of)?;
-        let _ = self.root.send(ReloadAll).await;
-        // Schedules know the time zone.
-        start_recipes(&self.world, &self.operations).await;
+        self.operations.start_all().await;
         Ok(())
     }
 
@@ -150,17 +150,6 @@ async fn open_stores(config: NodeConfig, clock: Arc<SystemClock>) -> Result<(Arc
         Ok((store, feeds))
     };
     tokio::task::spawn_blocking(open).await.map_err(StartError::of)?
-}
-
-/// A recipe that can't be started does not keep the others from it.
-async fn start_recipes(world: &World, operations: &Operations) {
-    for recipe in world.store.recipes() {
-        if let Err(error) = operations.start(&recipe.id).await {
-            tracing::error!(recipe = %recipe.id, "the recipe is not started: {error}");
-        }
-    }
-    // Every reader is known now: what none of them needs may go.
-    world.feeds.start_retention();
 }
 
 async fn keep_house(world: Arc<World>) {

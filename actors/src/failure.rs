@@ -21,6 +21,8 @@ pub enum FailureKind {
     Doubt,
     /// The node itself can't go on (store, disk): nothing was sent.
     Node,
+    /// A newer incarnation has taken over: this one ends.
+    Fenced,
 }
 
 impl FailureKind {
@@ -33,6 +35,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Doubt => "doubt",
             Self::Node => "node",
+            Self::Fenced => "fenced",
         }
     }
 }
@@ -73,6 +76,9 @@ impl Failure {
     }
     pub fn doubt(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Doubt, false, message)
+    }
+    pub fn fenced(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Fenced, false, message)
     }
     pub fn node(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Node, true, message)

@@ -53,7 +53,7 @@ pub trait Ledger {
     async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure>;
 
     /// Appends the records and returns once they are synced. `Delivered` and `DeadLettered` for an event
-    /// that is settled already are left out. After an error the caller knows nothing about whether they
+    /// that is settled already are left out. An older epoch is refused as `Fenced`. After any other error the caller knows nothing about whether they
     /// are written: it opens a new incarnation.
     async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure>;
 

@@ -105,8 +105,8 @@ async fn watch(start: Start) {
             status.borrow_mut().last_run_at = Some(now);
             if head_now > from {
                 frontier.set(head_now);
-                // The supervisor shares this arbiter and reads `frontier`; a full mailbox has a newer signal in it.
-                let _ = due.try_send(RunDue(head_now));
+                // At most one a run: the mailbox's bound is for those who send more.
+                due.do_send(RunDue(head_now));
             }
             continue;
         }

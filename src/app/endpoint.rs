@@ -18,9 +18,9 @@ use hms_actors::supervisor::{RecipeSnapshot, Snapshot, TakeAnswer};
 use tokio::sync::oneshot;
 
 use super::operations::{How, Operations};
-use super::publish;
 use super::shapes::{activity, actor, failed, feed_view, guarantee, letter_view, supervisor_view};
 use super::world::World;
+use super::{advance_readers, publish};
 use crate::admin::backend::PublishRequest;
 use crate::admin::views::{self, Activity, ActorView, Guarantee, Moment, RecipeState};
 use crate::admin::{AdminError, Backend};
@@ -57,10 +57,12 @@ impl Backend for Endpoint {
     }
 
     async fn feeds(&self) -> Result<Vec<views::FeedView>> {
+        advance_readers(&self.world);
         Ok(self.world.feeds.feeds().into_iter().map(feed_view).collect())
     }
 
     async fn feed(&self, feed: &FeedName) -> Result<views::FeedView> {
+        advance_readers(&self.world);
         let found = self.world.feeds.feed(feed).map(feed_view);
         found.ok_or_else(|| AdminError::not_found(format!("nothing was ever published to feed `{feed}`")))
     }
@@ -78,7 +80,7 @@ impl Backend for Endpoint {
             diff: outcome.diff,
             next_run_at: next.map(|wait| Moment(self.world.clock.now().plus(wait))),
             next_run_in_seconds: next.map(|wait| wait.as_secs_f64().ceil() as u64),
-            warnings: Vec::new(),
+            warnings: outcome.warnings,
         })
     }
 
@@ -237,6 +239,12 @@ impl Endpoint {
         stored.ok_or_else(|| AdminError::not_found(format!("there is no recipe `{id}`")))
     }
 
+    /// Why a human is waited for, also after a restart.
+    fn held_because(&self, key: &TargetKey) -> Option<String> {
+        let ticket = self.world.store.ticket(self.world.store.held_by(key)?)?;
+        Some(format!("ticket {}: {}", ticket.number, ticket.reason))
+    }
+
     async fn snapshot(&self, id: &RecipeId) -> Option<RecipeSnapshot> {
         look(&self.operations.supervisor(id).await.ok()?).await
     }
@@ -322,7 +330,7 @@ impl Endpoint {
             checkpoint: self.world.store.settled(&key).map_or(0, |settled| settled.below()),
             backlog: self.operations.waiting(&key),
             in_flight: status.map_or(0, |status| status.in_flight as u64),
-            last_error: status.and_then(|status| status.last_error.clone()),
+            last_error: self.held_because(&key).or_else(|| status.and_then(|status| status.last_error.clone())),
             next_attempt_at: status.and_then(|status| status.next_attempt_at).map(Moment),
             restarts: status.map_or(0, |status| status.restarts),
             held_by_ticket: self.world.store.held_by(&key),

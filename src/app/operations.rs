@@ -9,7 +9,7 @@ use actix::Addr;
 use hms_actors::delivery::RunReport;
 use hms_actors::failure::Failure;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
-use hms_actors::node::{Apply, Find, Node as Root, Remove};
+use hms_actors::node::{Apply, Find, Node as Root, ReloadAll, Remove};
 use hms_actors::ports::{Clock, EventLog, Ledger};
 use hms_actors::receipt::Entry;
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
@@ -55,6 +55,7 @@ pub struct Outcome {
     pub paused: bool,
     pub diff: String,
     pub next_run_in: Option<Duration>,
+    pub warnings: Vec<String>,
 }
 
 /// How a recipe is applied.
@@ -76,7 +77,12 @@ impl Operations {
         Self { world, root, one_at_a_time: Mutex::new(()) }
     }
 
-    pub async fn apply(&self, id: &RecipeId, text: &str, how: How, by: &str) -> Result<Outcome, Refused> {
+    pub async fn apply(self: &Arc<Self>, id: &RecipeId, text: &str, how: How, by: &str) -> Result<Outcome, Refused> {
+        let (operations, id, text, by) = (self.clone(), id.clone(), text.to_owned(), by.to_owned());
+        to_the_end(async move { operations.carry_out_apply(&id, &text, how, &by).await }).await
+    }
+
+    async fn carry_out_apply(&self, id: &RecipeId, text: &str, how: How, by: &str) -> Result<Outcome, Refused> {
         let new = recipe::parse(&format!("{id}.yaml"), text).map_err(Refused::Invalid)?;
         if new.id != *id {
             return Err(Refused::BadRequest(format!("the recipe's id is `{}`, the address says `{id}`", new.id)));
@@ -99,17 +105,29 @@ impl Operations {
                 .as_ref()
                 .map_or_else(|| format!("a new recipe with {} targets", new.targets.len()), ToString::to_string),
             next_run_in: schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now()),
+            warnings: if stored.is_none() { self.warnings(&new) } else { Vec::new() },
         };
         if current.as_ref() == Some(&new) {
+            if !how.dry_run {
+                // Whatever became of an earlier change: what is stored is what runs.
+                self.start(id).await?;
+            }
             return Ok(outcome(false));
         }
         let removed: Vec<TargetName> = diff.iter().flat_map(|diff| diff.removed().cloned()).collect();
-        self.check_backlog(id, &removed, how.abandon)?;
+        let backlog = self.check_backlog(id, &removed, how.abandon);
         if how.dry_run {
-            return Ok(outcome(true));
+            let mut outcome = outcome(true);
+            outcome.warnings.extend(backlog.err().map(|refused| refused.to_string()));
+            return Ok(outcome);
         }
+        backlog?;
         let renamed = new.targets.iter().filter_map(|target| target.renamed_from.clone());
         self.retire(id, removed.iter().cloned().chain(renamed).collect()).await?;
+        if let Err(refused) = self.check_backlog(id, &removed, how.abandon) {
+            self.start(id).await?;
+            return Err(refused);
+        }
         let kept = |target: &Target| {
             let same = diff.as_ref().is_some_and(|diff| !diff.restarts(&target.name));
             stored.as_ref()?.targets.get(&target.name).filter(|_| same).map(|target| target.revision)
@@ -147,6 +165,8 @@ impl Operations {
         let targets = new.targets.iter().map(target).collect();
         let applied = Applied { revision, feed: feed.clone(), text: new.text.clone(), targets };
         self.record(id, Change::Applied(applied), by).await?;
+        // New names before old ones go: what they need is never nobody's.
+        self.register_readers(&self.stored(id)?);
         let gone = |name: &&TargetName| !new.targets.iter().any(|target| target.name == **name);
         for target in stored.iter().flat_map(|stored| stored.targets.keys()).filter(gone) {
             self.world.feeds.remove_reader(feed, &reader(id, target));
@@ -164,30 +184,69 @@ impl Operations {
     }
 
     /// Says how many events were made dead letters.
-    pub async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
+    pub async fn delete(self: &Arc<Self>, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
+        let (operations, id, by) = (self.clone(), id.clone(), by.to_owned());
+        to_the_end(async move { operations.carry_out_delete(&id, abandon, &by).await }).await
+    }
+
+    async fn carry_out_delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
         let _guard = self.one_at_a_time.lock().await;
         let stored = self.stored(id)?;
         let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
         self.check_backlog(id, &targets, abandon)?;
         self.tell(Remove(id.clone())).await?;
-        let mut abandoned = 0;
-        for target in &targets {
-            abandoned += self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
+        let deleted = self.record_deleted(id, &targets, abandon, by).await;
+        if deleted.is_err() {
+            self.start(id).await?;
         }
-        self.record(id, Change::Deleted, by).await?;
+        let abandoned = deleted?;
         for target in &targets {
             self.world.feeds.remove_reader(&stored.feed, &reader(id, target));
         }
         Ok(abandoned)
     }
 
-    pub async fn pause(&self, id: &RecipeId, paused: bool, by: &str) -> Result<(), Refused> {
-        let _guard = self.one_at_a_time.lock().await;
-        if self.stored(id)?.paused != paused {
-            self.record(id, if paused { Change::Paused } else { Change::Resumed }, by).await?;
-            self.start(id).await?;
+    async fn record_deleted(
+        &self,
+        id: &RecipeId,
+        targets: &[TargetName],
+        abandon: bool,
+        by: &str,
+    ) -> Result<u64, Refused> {
+        self.check_backlog(id, targets, abandon)?;
+        let mut abandoned = 0;
+        for target in targets {
+            abandoned += self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
         }
-        Ok(())
+        self.record(id, Change::Deleted, by).await?;
+        Ok(abandoned)
+    }
+
+    pub async fn pause(self: &Arc<Self>, id: &RecipeId, paused: bool, by: &str) -> Result<(), Refused> {
+        let (operations, id, by) = (self.clone(), id.clone(), by.to_owned());
+        to_the_end(async move {
+            let _guard = operations.one_at_a_time.lock().await;
+            if operations.stored(&id)?.paused != paused {
+                operations.record(&id, if paused { Change::Paused } else { Change::Resumed }, &by).await?;
+            }
+            operations.start(&id).await
+        })
+        .await
+    }
+
+    /// Makes all deliveries anew, and starts what is not running: at the start of the node, and after a reload.
+    /// A recipe that can't be started does not keep the others from it.
+    pub(super) async fn start_all(&self) {
+        let _guard = self.one_at_a_time.lock().await;
+        let _ = self.root.send(ReloadAll).await;
+        let recipes = self.world.store.recipes();
+        // What is not started now is still needed later.
+        recipes.iter().for_each(|stored| self.register_readers(stored));
+        for recipe in recipes {
+            if let Err(error) = self.start(&recipe.id).await {
+                tracing::error!(recipe = %recipe.id, "the recipe is not started: {error}");
+            }
+        }
     }
 
     /// Delivers now; the reports come when what waits has been tried, or nothing comes with `wait` false.
@@ -215,15 +274,44 @@ impl Operations {
         let revisions = stored.targets.iter().map(|(name, target)| (name.clone(), target.revision)).collect();
         let zone = self.world.settings().config.timezone;
         let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
-        let mut oldest = None;
-        for target in stored.targets.keys() {
-            let key = TargetKey { recipe: id.clone(), target: target.clone() };
-            let below = self.world.store.settled(&key).map_or(0, |settled| settled.below());
-            self.world.feeds.register_reader(&stored.feed, &reader(id, target), below);
-            oldest = Some(oldest.map_or(below, |oldest: Offset| oldest.min(below)));
-        }
-        let frontier = self.world.store.frontier(id).or(oldest).unwrap_or(0);
+        self.register_readers(&stored);
+        let frontier = self.frontier(&stored).await?;
         self.tell(Apply { settings, frontier }).await
+    }
+
+    fn register_readers(&self, stored: &Stored) {
+        for target in stored.targets.keys() {
+            let below = self.below(&TargetKey { recipe: stored.id.clone(), target: target.clone() });
+            self.world.feeds.register_reader(&stored.feed, &reader(&stored.id, target), below);
+        }
+    }
+
+    fn below(&self, key: &TargetKey) -> Offset {
+        self.world.store.settled(key).map_or(0, |settled| settled.below())
+    }
+
+    /// What runs have released. A kill may have lost the latest: where something is begun, a run was under way, and
+    /// all that waits goes.
+    async fn frontier(&self, stored: &Stored) -> Result<Offset, Refused> {
+        let head = self.head(&stored.feed);
+        let mut oldest = head;
+        for target in stored.targets.keys() {
+            let key = TargetKey { recipe: stored.id.clone(), target: target.clone() };
+            let settled = self.world.store.settled(&key).unwrap_or_default();
+            if settled.below() > head {
+                let (below, feed) = (settled.below(), &stored.feed);
+                return Err(Refused::Failed(Failure::node(format!(
+                    "{key} has settled everything below {below}, but feed `{feed}` ends at {head}: its events are \
+                     older than its audit. Restore the folder events/ that belongs to it"
+                ))));
+            }
+            let begun = begun_offsets(self.world.store.work(&key).await?);
+            if begun.iter().any(|&offset| !settled.contains(offset)) {
+                return Ok(head);
+            }
+            oldest = oldest.min(settled.below());
+        }
+        Ok(self.world.store.frontier(&stored.id).unwrap_or(oldest))
     }
 
     async fn tell<M>(&self, message: M) -> Result<(), Refused>
@@ -251,12 +339,31 @@ impl Operations {
         *self.world.feeds.head(feed).borrow()
     }
 
+    /// What the operator may not have meant.
+    fn warnings(&self, new: &Recipe) -> Vec<String> {
+        let head = self.head(&new.source.feed);
+        let oldest = self.world.feeds.oldest(&new.source.feed);
+        match &new.source.from {
+            From::Offset(offset) if *offset > head => {
+                vec![format!("`from: {offset}` is past the head of the feed: it starts at {head}")]
+            }
+            From::Offset(offset) if *offset < oldest => {
+                vec![format!("`from: {offset}`: the oldest event that is kept is {oldest}, it starts there")]
+            }
+            From::Time(time) if time.timestamp_millis() > self.now().0 => {
+                vec![format!("`from: {time}` has not come yet: it starts at the head of the feed, {head}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn offset_of(&self, feed: &FeedName, from: &From) -> Result<Offset, Failure> {
         let head = self.head(feed);
         Ok(match from {
             From::Now => head,
-            From::Beginning => 0,
-            From::Offset(offset) => (*offset).min(head),
+            // What retention has removed can be waited for in vain only.
+            From::Beginning => self.world.feeds.oldest(feed),
+            From::Offset(offset) => (*offset).clamp(self.world.feeds.oldest(feed), head),
             From::Time(time) => self.world.feeds.offset_at(feed, Timestamp(time.timestamp_millis()))?,
         })
     }
@@ -298,7 +405,7 @@ impl Operations {
         }
         let words: Vec<String> = counts.iter().map(|(target, count)| format!("{target}: {count}")).collect();
         let why = format!(
-            "events still wait to be delivered ({}): deliver them first, or abandon them (they become dead letters)",
+            "events still wait to be delivered ({}): deliver them first, or abandon them with `--abandon` (they become dead letters)",
             words.join(", ")
         );
         Err(Refused::Conflict { why, counts })
@@ -315,10 +422,10 @@ impl Operations {
         let store = &self.world.store;
         let Some(feed) = store.recipe(&key.recipe).map(|stored| stored.feed) else { return Ok(0) };
         let head = self.head(&feed);
-        let begun = begun_offsets(store.work(key).await?);
         let log: &dyn EventLog = self.world.feeds.as_ref();
         let ledger: &dyn Ledger = store.as_ref();
         let opened = ledger.open(key).await?;
+        let begun = begun_offsets(opened.work);
         let (mut from, mut abandoned) = (opened.settled.below(), 0);
         while from < head {
             let events = log.read(&feed, from, head, ABANDON_AT_ONCE, ABANDON_BYTES).await?;
@@ -334,8 +441,17 @@ impl Operations {
             abandoned += entries.len() as u64;
             ledger.commit(key, opened.epoch, entries).await?;
         }
+        if abandoned > 0 {
+            tracing::info!(target: "audit", "sync.fail.{} {abandoned}", key.recipe.short());
+        }
         Ok(abandoned)
     }
+}
+
+/// Carries an operation out to its end, also if whoever asked for it goes away in the middle.
+async fn to_the_end<T: 'static>(operation: impl Future<Output = Result<T, Refused>> + 'static) -> Result<T, Refused> {
+    let done = actix_rt::spawn(operation).await;
+    done.unwrap_or_else(|error| Err(Refused::Failed(Failure::node(format!("the operation broke off: {error}")))))
 }
 
 fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {

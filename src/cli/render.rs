@@ -1,7 +1,7 @@
 //! How answers look on a terminal: lines, tables and fields that fit a hundred columns. Not what they mean.
 
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -33,9 +33,10 @@ pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) ->
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    push_row(&mut text, &widths, heading);
+    let page = page();
+    push_row(&mut text, &widths, heading, page);
     for row in rows {
-        push_row(&mut text, &widths, std::array::from_fn(|column| row[column].as_str()));
+        push_row(&mut text, &widths, std::array::from_fn(|column| row[column].as_str()), page);
     }
     out(text.as_bytes())
 }
@@ -81,7 +82,13 @@ pub(crate) fn clock(seconds: f64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-fn push_row<const N: usize>(text: &mut String, widths: &[usize; N], row: [&str; N]) {
+/// How wide a line may get: what `COLUMNS` says, a hundred columns on a terminal, and no limit for programs that read it.
+fn page() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.unwrap_or(if std::io::stdout().is_terminal() { WIDTH } else { usize::MAX })
+}
+
+fn push_row<const N: usize>(text: &mut String, widths: &[usize; N], row: [&str; N], page: usize) {
     let mut line = String::new();
     for (column, (value, width)) in row.iter().zip(widths).enumerate() {
         if column > 0 {
@@ -90,8 +97,8 @@ fn push_row<const N: usize>(text: &mut String, widths: &[usize; N], row: [&str; 
         let _ = write!(line, "{value:width$}");
     }
     let line = line.trim_end();
-    match line.char_indices().nth(WIDTH) {
-        Some(_) => text.extend(line.chars().take(WIDTH - 1).chain(['…'])),
+    match line.char_indices().nth(page) {
+        Some(_) => text.extend(line.chars().take(page.saturating_sub(1)).chain(['…'])),
         None => text.push_str(line),
     }
     text.push('\n');
@@ -130,7 +137,7 @@ mod tests {
     #[test]
     fn a_long_row_is_cut_at_the_width_of_the_page() {
         let mut text = String::new();
-        push_row(&mut text, &[3, 200], ["a", &"é".repeat(200)]);
+        push_row(&mut text, &[3, 200], ["a", &"é".repeat(200)], WIDTH);
         assert_eq!(text.trim_end().chars().count(), WIDTH);
         assert!(text.starts_with("a    é") && text.ends_with("…\n"), "{text}");
     }

@@ -113,6 +113,8 @@ struct Applied {
     next_run_in_seconds: Option<f64>,
     #[serde(default)]
     paused: bool,
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 impl Apply {
@@ -139,6 +141,7 @@ impl Apply {
         if !diff.is_empty() {
             render::line(diff)?;
         }
+        applied.warnings.iter().try_for_each(|warning| render::line(&format!("warning: {warning}")))?;
         if self.dry_run {
             let what = if diff.is_empty() { "nothing would change" } else { "would change as shown" };
             return render::line(&format!("{}: {what} (dry run)", recipe.id));
@@ -276,7 +279,7 @@ async fn run(client: &Client, id: &RecipeId, no_wait: bool, json: bool) -> Resul
 impl TargetRun {
     /// Also without an attempt: a target that is held or paused says why.
     fn has_failed(&self) -> bool {
-        self.failed > 0 || self.last_error.is_some()
+        self.failed > 0 || self.backlog > 0 || self.last_error.is_some()
     }
 }
 
@@ -285,7 +288,7 @@ fn outcome(run: &TargetRun, width: usize) -> String {
     if !run.has_failed() {
         return format!("✓ {target:width$}  {delivered} delivered, {backlog} waiting");
     }
-    let error = last_error.as_deref().unwrap_or("failed");
+    let error = last_error.as_deref().unwrap_or("not delivered");
     format!("✗ {target:width$}  {delivered} delivered, {backlog} waiting: {error}")
 }
 
@@ -295,7 +298,7 @@ mod tests {
     use crate::cli::scripted;
 
     fn applied(next_run_in_seconds: Option<f64>) -> Applied {
-        Applied { diff: String::new(), next_run_in_seconds, paused: false }
+        Applied { diff: String::new(), next_run_in_seconds, paused: false, warnings: Vec::new() }
     }
 
     #[test]

@@ -131,7 +131,7 @@ fn log(folder: &Path) -> PathBuf {
 fn hms(folder: &Path) -> Command {
     let executable = std::env::current_exe().unwrap_or_else(|_| "hms".into());
     let mut command = Command::new(executable);
-    command.current_dir(folder).env_clear();
+    command.current_dir(folder).env_clear().env("COLUMNS", "100");
     command
 }
 

@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
     fn commit(&mut self, target: TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
         self.fences.check(&target, epoch)?;
         let recipe = self.state.recipes.get(&target.recipe).filter(|r| r.targets.contains_key(&target.target));
-        let feed = &recipe.ok_or_else(|| Failure::node(format!("there is no target {target}")))?.feed;
+        let feed = &recipe.ok_or_else(|| Failure::fenced(format!("there is no target {target}")))?.feed;
         let mut written = Vec::with_capacity(entries.len());
         for entry in entries {
             if let Some(number) = self.number_for(&target, &entry)? {

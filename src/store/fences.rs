@@ -31,7 +31,7 @@ impl Fences {
     pub fn check(&self, target: &TargetKey, epoch: Epoch) -> Result<(), Failure> {
         match lock(&self.0).current.get(target) {
             Some(&current) if current == epoch => Ok(()),
-            _ => Err(Failure::node(format!(
+            _ => Err(Failure::fenced(format!(
                 "fenced: a newer incarnation of {target} has begun or the target is gone (epoch {epoch})"
             ))),
         }

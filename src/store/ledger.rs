@@ -51,7 +51,7 @@ impl Store {
     /// The target's id and what it has behind it.
     fn target(&self, key: &TargetKey) -> Result<(u64, Settled), Failure> {
         let state = self.core.state();
-        let target = state.targets.get(key).ok_or_else(|| Failure::node(format!("there is no target {key}")))?;
+        let target = state.targets.get(key).ok_or_else(|| Failure::fenced(format!("there is no target {key}")))?;
         Ok((target.id, target.settled.clone()))
     }
 

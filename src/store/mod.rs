@@ -119,6 +119,7 @@ impl Store {
         roll_forward(&mut state, &audit)?;
         let mut work = Keyed::open(&work_dir.join("begun.log"), sizes.garbage, health.clone())?;
         let mut letters = Keyed::open(&work_dir.join("dead-letters.log"), sizes.garbage, health.clone())?;
+        refuse_work_without_audit(data, &audit, &work)?;
         let targets = state.targets.values().map(|target| target.id).collect();
         work.retain(&targets);
         letters.retain(&state.letters.keys().copied().collect());
@@ -225,6 +226,19 @@ fn take_lock(data: &Path) -> Result<File, Failure> {
         Failure::node(format!("{} is in use by another process ({}: {e})", data.display(), path.display()))
     })?;
     Ok(file)
+}
+
+/// Begun work is told of by no audit: the folder that holds the truth is missing, and what is begun must not be
+/// taken for that of nobody.
+fn refuse_work_without_audit(data: &Path, audit: &Reader, work: &Keyed) -> Result<(), Failure> {
+    if audit.size() > 0 || work.keys().next().is_none() {
+        return Ok(());
+    }
+    let (data, folder) = (data.display(), data.join("audit"));
+    Err(Failure::node(format!(
+        "{data}: work is begun, but {} is empty: put the audit back that belongs to it",
+        folder.display()
+    )))
 }
 
 /// Applies the records that the cache does not include.

@@ -179,7 +179,9 @@ impl Appender {
                 self.forget().await?;
                 Box::pin(self.plan_and_write(events)).await
             }
-            Verdict::Doubt { why } => Err(Failure::doubt(format!("{}: {why}", work.plan.place.path))),
+            Verdict::Doubt { why } | Verdict::Taken { why } => {
+                Err(Failure::doubt(format!("{}: {why}", work.plan.place.path)))
+            }
         }
     }
 

@@ -43,6 +43,8 @@ pub enum Verdict {
     PlanAgain { why: String },
     /// Nobody can know whether the rows were read.
     Doubt { why: String },
+    /// A file of the batch's name holds other bytes: a human must look, and nothing is ever sent again by itself.
+    Taken { why: String },
 }
 
 /// The table of docs/delivery.md, row by row. `work` is a plan whose write may have happened.
@@ -56,9 +58,14 @@ fn new_file(work: &FileWork, mode: WriteMode, seen: &Seen) -> Verdict {
     match (renamed_perhaps, seen.length, seen.range) {
         (_, Some(_), Range::AllOurs) if mode == WriteMode::FilePerBatch && exact => Verdict::Settle,
         (true, Some(_), Range::AllOurs) if mode == WriteMode::Append => Verdict::Settle,
+        // The rename was done as link and unlink, and only the first happened.
+        (false, Some(_), Range::AllOurs) if work.ready => Verdict::Settle,
+        (false, Some(_), Range::Mixed) if work.ready => {
+            doubt("rows of ours and other bytes stand mixed in the new file")
+        }
         (false, None, _) => Verdict::Write,
         (false, Some(_), _) if mode == WriteMode::FilePerBatch => {
-            doubt("a file of this name is there with other bytes; it is never overwritten")
+            Verdict::Taken { why: "a file of this name is there with other bytes; it is never overwritten".into() }
         }
         (false, Some(_), _) => {
             Verdict::PlanAgain { why: "somebody else made this file before ours got its name".into() }
@@ -91,6 +98,9 @@ fn existing_file(work: &FileWork, seen: &Seen) -> Verdict {
             doubt("the file was empty when the rows were planned: it may have been emptied after they were read")
         }
         Range::Nothing | Range::PrefixOfOurs => Verdict::Write,
+        Range::Foreign if offset == 0 => doubt(
+            "the file was empty when the rows were planned and holds other bytes now: ours may have been read before",
+        ),
         Range::Foreign => Verdict::PlanAgain { why: "somebody else wrote where our rows were planned".into() },
     }
 }

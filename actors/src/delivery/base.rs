@@ -81,14 +81,17 @@ impl Base {
         Ok((base, opened.work))
     }
 
-    /// Notices what time and signals have changed: a back-off ends by itself, or because somebody asked for a run.
-    pub fn refresh(&mut self) {
+    /// Notices what time and signals have changed: a back-off ends by itself, or because somebody asked for a run;
+    /// then true.
+    pub fn refresh(&mut self) -> bool {
         self.resume_at = self.resume_at.filter(|&at| at > Instant::now());
-        if self.control.take_hurry() {
+        let hurried = self.control.take_hurry();
+        if hurried {
             self.resume_at = None;
             let status = self.status.borrow();
             self.counted = (status.delivered, status.failed_attempts);
         }
+        hurried
     }
 
     /// Whether an attempt may be made now.
@@ -132,10 +135,12 @@ impl Base {
         self.env.ledger.begin(&self.key, self.epoch, work).await
     }
 
-    /// An attempt delivered these events, and that is on disk.
-    pub fn delivered(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>) {
+    /// An attempt delivered these events, and that is on disk. `clean`: nothing else has failed and waits for its retry.
+    pub fn delivered(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>, clean: bool) {
         self.backoff.succeeded();
-        self.status.borrow_mut().succeeded();
+        if clean {
+            self.status.borrow_mut().succeeded();
+        }
         let count = self.settle(events, true);
         self.env.witness.attempted(&self.key, None, count);
     }
@@ -195,6 +200,11 @@ impl Base {
         let wait = self.backoff.failed(failure.retry_after, &mut self.rng);
         self.resume_at = Some(Instant::now() + wait);
         self.status.borrow_mut().next_attempt_at = Some(self.env.clock.now().plus(wait));
+    }
+
+    /// Says why nothing new is begun, though nothing has failed just now.
+    pub fn complain(&self, why: String) {
+        self.status.borrow_mut().failed(&Failure::refused(why), self.env.clock.now());
     }
 
     /// How long a failure of its own makes one delivery wait.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::id::Offset;
+use crate::failure::Failure;
+use crate::id::{Offset, TargetName};
 use crate::receipt::Cause;
 
 /// An operator's answer to a ticket of this target.
@@ -114,6 +115,15 @@ impl Control {
     }
     pub fn take_answers(&self) -> Vec<Answer> {
         self.answers.take()
+    }
+
+    /// Tells those who asked for a run that it can't be had.
+    pub fn give_up(&self, target: &TargetName, failure: &Failure) {
+        self.take_hurry();
+        for waiter in self.take_reports() {
+            let error = Some(failure.message.clone());
+            let _ = waiter.send(RunReport { target: target.to_string(), delivered: 0, failed: 0, waiting: 0, error });
+        }
     }
 
     /// Until `wait` is over, or somebody wants an attempt or the end now.

@@ -58,11 +58,11 @@ async fn attempt(base: &mut Base, appender: &mut Appender, open: Vec<Row>) -> En
     let result = if open.is_empty() { appender.deliver(&events).await } else { appender.finish(&events).await };
     match result {
         Ok(done) => {
-            base.delivered(done.into_iter().map(|done| (done.offset, done.published)));
+            base.delivered(done.into_iter().map(|done| (done.offset, done.published)), true);
             Ok(())
         }
         // The ledger did not take it: what is true must be asked anew.
-        Err(failure) if failure.kind == FailureKind::Node => Err(failure),
+        Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => Err(failure),
         Err(failure) => {
             let tried: Vec<EventRef> = events.iter().map(EventRef::from).collect();
             let attempts = appender.attempts();
@@ -120,11 +120,11 @@ async fn take_answer(base: &mut Base, appender: &mut Appender, answer: Answer) -
         by: Some(answer.by.clone()),
         note: answer.note.clone(),
     });
+    // The answer first: were the plan forgotten and the answer lost, another answer could settle nothing.
+    base.commit(entries).await?;
     if answer.action == TicketAction::Retry {
         appender.forget().await?;
-    }
-    base.commit(entries).await?;
-    if answer.action != TicketAction::Retry {
+    } else {
         let settled: Vec<(Offset, Timestamp)> = open.iter().map(|row| (row.offset, row.published)).collect();
         base.settle(settled, answer.action == TicketAction::Resolve);
     }

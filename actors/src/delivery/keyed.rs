@@ -16,6 +16,10 @@ impl Keys {
         self.taken.contains_key(key)
     }
 
+    pub fn has_waiting(&self, key: &Key) -> bool {
+        self.taken.get(key).is_some_and(|waiting| !waiting.is_empty())
+    }
+
     pub fn take(&mut self, key: Key) {
         self.taken.entry(key).or_default();
     }

@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::guard::DeathNotice;
 use crate::id::{FeedName, Offset, TargetKey};
 use crate::policy::backoff::Backoff;
@@ -81,18 +81,24 @@ async fn deliver(start: Start, control: Rc<Control>) {
     let mut backoff = Backoff::default();
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     while !control.stopping() {
-        let ended = incarnation(&start, &control, &mut backoff).await;
-        let Err(failure) = ended else { return };
+        let before = start.status.borrow().delivered;
+        let Err(failure) = incarnation(&start, &control).await else { return };
+        if failure.kind == FailureKind::Fenced {
+            return;
+        }
+        if start.status.borrow().delivered > before {
+            backoff.succeeded();
+        }
         tracing::error!(delivery = %start.key, "delivery begins again: {}", failure.message);
         start.status.borrow_mut().failed(&failure, start.env.clock.now());
         start.runs.borrow_mut().set_busy(&start.key.target, false);
+        control.give_up(&start.key.target, &failure);
         control.pause_for(backoff.failed(failure.retry_after, &mut rng)).await;
     }
 }
 
-async fn incarnation(start: &Start, control: &Rc<Control>, backoff: &mut Backoff) -> Ended {
+async fn incarnation(start: &Start, control: &Rc<Control>) -> Ended {
     let (mut base, work) = Base::open(start, control).await?;
-    backoff.succeeded();
     match &start.settings.lane {
         Lane::Requests { concurrency, max_events } => requests::run(&mut base, work, *concurrency, *max_events).await,
         Lane::Files(settings) => files::run(&mut base, work, settings.clone()).await,
@@ -111,18 +117,21 @@ pub(crate) enum Signal {
     Answer(Answer),
     /// Let what is in flight end, then end.
     Stop,
+    /// End now: what is in flight is dropped.
+    Abort,
 }
 
 impl Handler<Signal> for Delivery {
     type Result = ();
 
-    fn handle(&mut self, signal: Signal, _: &mut Self::Context) {
+    fn handle(&mut self, signal: Signal, ctx: &mut Self::Context) {
         match signal {
             Signal::Release(frontier) => self.control.release(frontier),
             Signal::RunNow(frontier, report) => self.control.run_now(frontier, report),
             Signal::Pause(paused) => self.control.pause(paused),
             Signal::Answer(answer) => self.control.answer(answer),
             Signal::Stop => self.control.stop(),
+            Signal::Abort => ctx.terminate(),
         }
     }
 }

@@ -26,8 +26,15 @@ use crate::work::{Unit, Work};
 /// Events read ahead of what can be sent.
 const READ_AHEAD: usize = 256;
 
-/// Refused units that are kept for their retry; with so many the lane reads no further.
-const MAX_STUCK: usize = 256;
+/// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
+const MAX_STUCK: usize = 1_000;
+
+/// Failures in a row after which it is the partner and not the event: then everything waits.
+const IN_A_ROW: u32 = 3;
+
+/// Data in one unit, and in all units that wait to be sent: an outage costs disk, not memory.
+const UNIT_BYTES: usize = 4 << 20;
+const STAGED_BYTES: usize = 8 << 20;
 
 /// A unit with its events.
 struct Staged {
@@ -35,8 +42,10 @@ struct Staged {
     events: Rc<[Event]>,
     keys: Vec<Key>,
     attempts: u32,
-    /// Back-off of a refused unit.
-    refusals: Backoff,
+    /// An earlier incarnation may have sent it.
+    resumed: bool,
+    /// Back-off of its own.
+    own: Backoff,
 }
 
 /// How something in flight ended.
@@ -62,7 +71,9 @@ struct Requests {
     sending: usize,
     /// Units in flight, by first offset.
     flying: HashMap<Offset, Unit>,
-    /// After a failure one delivery at a time is tried until one succeeds.
+    /// Failures in a row, of whatever event.
+    failures: u32,
+    /// While the partner is thought to be down one delivery at a time is tried, until one succeeds.
     probing: bool,
 }
 
@@ -72,7 +83,10 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, concurrency: usize,
         lane.resume(base, units).await?;
     }
     loop {
-        base.refresh();
+        if base.refresh() {
+            // Somebody asked for a run: what waits for its retry is tried now.
+            lane.stuck.iter_mut().for_each(|(at, _)| *at = Instant::now());
+        }
         for answer in base.answers() {
             let _ = answer.done.send(Err("this target has no delivery in doubt".to_owned()));
         }
@@ -110,6 +124,7 @@ impl Requests {
             running: FuturesUnordered::new(),
             sending: 0,
             flying: HashMap::new(),
+            failures: 0,
             probing: false,
         }
     }
@@ -125,7 +140,7 @@ impl Requests {
                 return Err(Failure::node("events of a request that was begun are not in the event store"));
             }
             let partner = self.partner(base, unit.revision)?;
-            let staged = Staged::new(unit, events, partner.as_ref());
+            let staged = Staged { resumed: true, ..Staged::new(unit, events, partner.as_ref()) };
             staged.keys.iter().for_each(|key| self.keys.take(key.clone()));
             self.retry.push_back(staged);
         }
@@ -134,7 +149,14 @@ impl Requests {
 
     /// Forms units ahead of what is in flight and stores them as begun.
     async fn stage(&mut self, base: &mut Base) -> Ended {
-        if self.ready.len() >= self.concurrency || self.stuck.len() >= MAX_STUCK || self.probing {
+        if self.ready.len() >= self.concurrency || self.probing {
+            return Ok(());
+        }
+        if self.is_full_of_failures() {
+            base.complain(format!(
+                "{} requests wait for their retry: no more are begun before one of them is settled",
+                self.stuck.len()
+            ));
             return Ok(());
         }
         let partner = match self.partner(base, base.settings.revision) {
@@ -146,7 +168,7 @@ impl Requests {
             }
         };
         let before = self.ready.len();
-        while self.ready.len() < 4 * self.concurrency {
+        while self.ready.len() < 4 * self.concurrency && self.staged_bytes() < STAGED_BYTES {
             let events = self.form(base, partner.as_ref()).await?;
             if events.is_empty() {
                 break;
@@ -168,11 +190,13 @@ impl Requests {
             events.extend(base.read_each(&offsets).await?);
             mine.push(key);
         }
-        while events.len() < self.max_events {
+        let mut bytes: usize = events.iter().map(|event| event.data.len()).sum();
+        while events.len() < self.max_events && bytes < UNIT_BYTES {
             let Some(event) = self.next_event(base).await? else { break };
             let key = partner.key(&event);
             let ours = mine.contains(&key);
-            if self.keys.is_taken(&key) && !ours {
+            // Also one of ours, if others of it wait: they are older.
+            if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
                 self.keys.park(key, event.offset);
                 continue;
             }
@@ -180,6 +204,7 @@ impl Requests {
                 self.keys.take(key.clone());
                 mine.push(key);
             }
+            bytes += event.data.len();
             events.push(event);
         }
         events.sort_by_key(|event| event.offset);
@@ -203,6 +228,7 @@ impl Requests {
     fn launch(&mut self, base: &Base) {
         while self.sending < self.room() {
             let Some(mut staged) = self.next_to_send() else { break };
+            self.flying.insert(staged.first(), staged.unit.clone());
             let partner = match self.partner(base, staged.unit.revision) {
                 Ok(partner) => partner,
                 Err(failure) => {
@@ -212,7 +238,6 @@ impl Requests {
                 }
             };
             staged.attempts += 1;
-            self.flying.insert(staged.first(), staged.unit.clone());
             self.sending += 1;
             let request = Request { target: base.key.clone(), feed: base.feed.clone(), events: staged.events.clone() };
             self.running.push(Box::pin(async move {
@@ -254,7 +279,9 @@ impl Requests {
                 result?;
                 self.probing = false;
                 self.flying.remove(&staged.first());
-                base.delivered(staged.events.iter().map(|event| (event.offset, event.published)));
+                self.failures = 0;
+                let clean = self.retry.is_empty() && self.stuck.is_empty();
+                base.delivered(staged.events.iter().map(|event| (event.offset, event.published)), clean);
                 for key in &staged.keys {
                     let waiting = self.keys.next(key, self.max_events);
                     if !waiting.is_empty() {
@@ -270,10 +297,15 @@ impl Requests {
         let events: Vec<EventRef> = staged.events.iter().map(EventRef::from).collect();
         base.failed(&failure, &events, staged.attempts).await?;
         self.flying.remove(&staged.first());
-        if failure.kind == FailureKind::Refused {
-            // It answered: it is this event that it does not want.
-            self.probing = false;
-            let wait = base.own_wait(&mut staged.refusals, &failure);
+        self.failures += u32::from(failure.kind != FailureKind::Refused);
+        let of_its_own = failure.kind == FailureKind::Refused
+            || (failure.kind == FailureKind::Transient && self.failures < IN_A_ROW && !self.probing);
+        if of_its_own {
+            if failure.kind == FailureKind::Refused {
+                // It answered: it is this event that it does not want.
+                self.probing = false;
+            }
+            let wait = base.own_wait(&mut staged.own, &failure);
             self.stuck.push((Instant::now() + wait, staged));
         } else {
             base.back_off(&failure);
@@ -287,7 +319,7 @@ impl Requests {
     /// Told to stop: only what was really tried stays begun; the rest belongs to the next revision.
     async fn leave(&mut self, base: &Base) -> Ended {
         self.ready.clear();
-        self.retry.retain(|staged| staged.attempts > 0);
+        self.retry.retain(|staged| staged.resumed || staged.attempts > 0);
         base.begin(Work::Requests(self.open())).await
     }
 
@@ -295,6 +327,15 @@ impl Requests {
     fn open(&self) -> Vec<Unit> {
         let staged = self.retry.iter().chain(self.stuck.iter().map(|(_, staged)| staged)).chain(&self.ready);
         staged.map(|staged| &staged.unit).chain(self.flying.values()).cloned().collect()
+    }
+
+    fn staged_bytes(&self) -> usize {
+        self.ready.iter().map(Staged::bytes).sum()
+    }
+
+    fn is_full_of_failures(&self) -> bool {
+        self.stuck.len() >= MAX_STUCK
+            || self.stuck.iter().map(|(_, staged)| staged.bytes()).sum::<usize>() >= STAGED_BYTES
     }
 
     fn has_more(&self) -> bool {
@@ -323,7 +364,11 @@ impl Staged {
         let mut keys: Vec<Key> = events.iter().map(|event| partner.key(event)).collect();
         keys.sort();
         keys.dedup();
-        Self { unit, events: events.into(), keys, attempts: 0, refusals: Backoff::default() }
+        Self { unit, events: events.into(), keys, attempts: 0, resumed: false, own: Backoff::default() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.data.len()).sum()
     }
 
     fn first(&self) -> Offset {

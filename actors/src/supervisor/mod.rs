@@ -235,6 +235,18 @@ impl Actor for RecipeSupervisor {
     }
 }
 
+/// Its children end with it, also when it panics: another supervisor will start others.
+impl Drop for RecipeSupervisor {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader.addr {
+            reader.do_send(reader::Stop);
+        }
+        for delivery in self.targets.values().filter_map(|child| child.addr.as_ref()) {
+            delivery.do_send(Signal::Stop);
+        }
+    }
+}
+
 /// A run ends when nothing is in flight in any target.
 async fn close_when_quiet(quiet: Rc<Notify>, supervisor: Addr<RecipeSupervisor>) {
     loop {
@@ -287,24 +299,31 @@ impl RecipeSupervisor {
         tracing::error!(recipe = %self.settings.id, "the feed reader died; it is started again");
         self.env.witness.restarted(&self.settings.id, "feed_reader");
         let wait = self.reader.restarts.died(Instant::now());
-        ctx.run_later(wait, |supervisor, ctx| supervisor.start_reader(ctx));
+        ctx.run_later(wait, move |supervisor, ctx| {
+            if supervisor.reader.generation == generation && !supervisor.stopping {
+                supervisor.start_reader(ctx);
+            }
+        });
     }
 
     fn target_died(&mut self, ctx: &mut Context<Self>, name: TargetName, generation: u64, panicked: bool) {
         let Some(child) = self.targets.get_mut(&name).filter(|child| child.generation == generation) else { return };
-        child.addr = None;
+        if let Some(late) = child.addr.take() {
+            // Of no effect on one that has ended.
+            late.do_send(Signal::Abort);
+        }
         self.runs.borrow_mut().set_busy(&name, false);
         if child.told_to_stop {
+            for done in std::mem::take(&mut child.waiting) {
+                let _ = done.send(());
+            }
             match child.next.take() {
                 Some(settings) => {
                     child.settings = settings;
                     self.start_target(ctx, &name);
                 }
                 None => {
-                    let waiting = self.targets.remove(&name).map(|child| child.waiting);
-                    for done in waiting.into_iter().flatten() {
-                        let _ = done.send(());
-                    }
+                    self.targets.remove(&name);
                     self.runs.borrow_mut().leave(&name);
                     self.finish_if_empty(ctx);
                 }

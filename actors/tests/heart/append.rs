@@ -287,6 +287,8 @@ fn the_recovery_table_holds() {
         ("new, renamed", new(true), seen(Some(4), true, Range::AllOurs, false, false), SETTLE),
         ("new, renamed, gone", new(true), seen(None, false, Range::Nothing, false, false), DOUBT),
         ("new, renamed, replaced", new(true), seen(Some(9), true, Range::Foreign, false, false), DOUBT),
+        ("new, linked and not unlinked", new(true), seen(Some(4), true, Range::AllOurs, true, false), SETTLE),
+        ("foreign bytes in a file that was empty", old(0), seen(Some(9), true, Range::Foreign, false, false), DOUBT),
         ("new, somebody was first", new(false), seen(Some(9), true, Range::Foreign, true, false), AGAIN),
     ];
     for (what, work, seen, expected) in table {
@@ -294,7 +296,7 @@ fn the_recovery_table_holds() {
             Verdict::Write => WRITE,
             Verdict::Settle => SETTLE,
             Verdict::PlanAgain { .. } => AGAIN,
-            Verdict::Doubt { .. } => DOUBT,
+            Verdict::Doubt { .. } | Verdict::Taken { .. } => DOUBT,
         };
         assert_eq!(found, expected, "{what}");
     }

@@ -110,7 +110,7 @@ impl Ledger for FakeLedger {
 
     async fn begin(&self, _: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
         if epoch != self.epoch.get() {
-            return Err(Failure::node("fenced"));
+            return Err(Failure::fenced("fenced"));
         }
         *self.work.borrow_mut() = Some(work);
         Ok(())
@@ -118,7 +118,7 @@ impl Ledger for FakeLedger {
 
     async fn commit(&self, _: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
         if epoch != self.epoch.get() {
-            return Err(Failure::node("fenced"));
+            return Err(Failure::fenced("fenced"));
         }
         for entry in entries {
             let new = match &entry {

@@ -190,6 +190,111 @@ fn a_refusal_after_an_outage_lets_the_other_keys_go_on() {
 }
 
 #[test]
+fn a_batch_never_passes_older_events_that_wait_behind_its_key() {
+    simulated(async {
+        let world = World::new();
+        let slow = Answer::AcceptAfter(Duration::from_secs(5));
+        world.partner.script.borrow_mut().extend([slow.clone(), slow.clone(), slow]);
+        let keys = ["k1", "k2"].into_iter().cycle().take(14).chain(["x1", "x2", "x3", "k2", "x4", "k2"]);
+        // The first two go together; the others wait behind their keys, seven of each.
+        world.log.publish("k1");
+        world.log.publish("k2");
+        let lane = Lane::Requests { concurrency: 2, max_events: 10 };
+        apply(&start(&world), recipe(Schedule::OnChange, lane)).await;
+        pass(1).await;
+        for key in keys {
+            world.log.publish(key);
+        }
+        pass(300).await;
+        let events = world.log.events.borrow();
+        let accepted = world.partner.accepted.borrow();
+        assert_eq!(accepted.len(), events.len());
+        for key in ["k1", "k2"] {
+            let of_key = |offset: &&u64| events[**offset as usize].subject.as_deref() == Some(key);
+            let offsets: Vec<&u64> = accepted.iter().filter(of_key).collect();
+            assert!(offsets.is_sorted(), "{key}: {offsets:?}");
+        }
+    });
+}
+
+#[test]
+fn one_failing_request_does_not_hold_up_the_other_keys() {
+    simulated(async {
+        let world = World::new();
+        world.partner.refuses.borrow_mut().insert(0, Failure::transient("500"));
+        for key in ["bad", "a", "b", "c"] {
+            world.log.publish(key);
+        }
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut delivered = world.ledger.delivered();
+        delivered.sort();
+        assert_eq!(delivered, [1, 2, 3]);
+        assert_eq!(look(&supervisor).await.targets[0].last_error.as_deref(), Some("500"), "it still waits");
+    });
+}
+
+#[test]
+fn a_run_asked_for_also_tries_what_was_refused() {
+    simulated(async {
+        let world = World::new();
+        world.partner.refuses.borrow_mut().insert(0, Failure::refused("422"));
+        let supervisor = apply(&start(&world), recipe(Schedule::Every(Duration::from_secs(3600)), REQUESTS)).await;
+        world.log.publish("a");
+        for _ in 0..12 {
+            let report = supervisor.send(RunNow).await.unwrap().remove(0);
+            assert_eq!((report.failed, report.waiting, report.error.as_deref()), (1, 1, Some("422")));
+        }
+        world.partner.refuses.borrow_mut().clear();
+        assert_eq!(supervisor.send(RunNow).await.unwrap()[0].delivered, 1);
+    });
+}
+
+#[test]
+fn what_may_have_been_sent_stays_in_its_revision_over_two_changes() {
+    simulated(async {
+        let world = World::new();
+        world.log.publish("a");
+        world.log.publish("b");
+        world.partner.script.borrow_mut().extend((0..2).map(|_| Answer::Fail(Failure::transient("timeout"))));
+        let node = start(&world);
+        let mut settings = recipe(Schedule::OnChange, REQUESTS);
+        apply(&node, settings.clone()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(world.partner.received.borrow().len(), 2);
+        // Taken up again, but not sent, before the next change.
+        settings.paused = true;
+        for revision in [2, 3] {
+            (settings.revision, settings.targets[0].revision) = (revision, revision);
+            apply(&node, settings.clone()).await;
+            pass(60).await;
+        }
+        settings.paused = false;
+        apply(&node, settings).await;
+        pass(60).await;
+        let revisions: Vec<u32> = world.partner.received.borrow().iter().map(|(_, revision, _)| *revision).collect();
+        assert_eq!(revisions, [1, 1, 1, 1]);
+        assert_eq!(world.ledger.delivered().len(), 2);
+    });
+}
+
+#[test]
+fn a_delivery_that_is_fenced_off_ends_and_does_not_fence_back() {
+    simulated(async {
+        let world = World::new();
+        world.partner.script.borrow_mut().push_back(Answer::AcceptAfter(Duration::from_secs(5)));
+        world.log.publish("a");
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(1).await;
+        let before = world.ledger.epoch.get();
+        world.ledger.epoch.set(before + 1);
+        pass(60).await;
+        assert_eq!(look(&supervisor).await.targets[0].restarts, 1, "its supervisor starts another");
+        assert_eq!(world.ledger.delivered(), [0]);
+    });
+}
+
+#[test]
 fn an_adapter_that_panics_is_started_again_and_nothing_is_lost_or_delivered_twice() {
     simulated(async {
         let world = World::new();
