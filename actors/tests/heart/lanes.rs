@@ -193,23 +193,27 @@ fn a_refusal_after_an_outage_lets_the_other_keys_go_on() {
 fn a_batch_never_passes_older_events_that_wait_behind_its_key() {
     simulated(async {
         let world = World::new();
-        let slow = Answer::AcceptAfter(Duration::from_secs(5));
-        world.partner.script.borrow_mut().extend([slow.clone(), slow.clone(), slow]);
-        let keys = ["k1", "k2"].into_iter().cycle().take(14).chain(["x1", "x2", "x3", "k2", "x4", "k2"]);
-        // The first two go together; the others wait behind their keys, seven of each.
-        world.log.publish("k1");
-        world.log.publish("k2");
-        let lane = Lane::Requests { concurrency: 2, max_events: 10 };
+        world.partner.script.borrow_mut().push_back(Answer::AcceptAfter(Duration::from_secs(5)));
+        let publish = |keys: &mut dyn Iterator<Item = String>| {
+            for key in keys {
+                world.log.publish(&key);
+            }
+        };
+        let numbered = |name: &'static str, count: u32| (0..count).map(move |n| format!("{name}{n}"));
+        // Both keys are in flight; seven of each wait behind them, and a full unit of others waits to be sent.
+        publish(&mut numbered("k", 2));
+        let lane = Lane::Requests { concurrency: 1, max_events: 10 };
         apply(&start(&world), recipe(Schedule::OnChange, lane)).await;
         pass(1).await;
-        for key in keys {
-            world.log.publish(key);
-        }
+        publish(&mut (0..7).flat_map(|_| numbered("k", 2)).chain(numbered("z", 10)));
+        pass(1).await;
+        // One of k1 is read while only k0 is taken up again, and the next one when k1 is.
+        publish(&mut ["k1".to_owned()].into_iter().chain(numbered("w", 3)).chain(["k1".to_owned()]));
         pass(300).await;
         let events = world.log.events.borrow();
         let accepted = world.partner.accepted.borrow();
         assert_eq!(accepted.len(), events.len());
-        for key in ["k1", "k2"] {
+        for key in ["k0", "k1"] {
             let of_key = |offset: &&u64| events[**offset as usize].subject.as_deref() == Some(key);
             let offsets: Vec<&u64> = accepted.iter().filter(of_key).collect();
             assert!(offsets.is_sorted(), "{key}: {offsets:?}");
