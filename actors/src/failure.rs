@@ -51,11 +51,17 @@ pub struct Failure {
     /// The partner answered: it is known that this attempt had no effect. False after a timeout, a reset
     /// or anything else that leaves it open whether the bytes had an effect.
     pub definite: bool,
+    /// SHA-256 of the bytes that were tried, if it came to bytes.
+    pub payload_sha256: Option<[u8; 32]>,
 }
 
 impl Failure {
     fn new(kind: FailureKind, definite: bool, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, definite }
+        Self { kind, message: message.into(), retry_after: None, definite, payload_sha256: None }
+    }
+    /// Says which bytes were tried.
+    pub fn of(self, payload_sha256: [u8; 32]) -> Self {
+        Self { payload_sha256: Some(payload_sha256), ..self }
     }
     /// A failure after which nobody knows whether the bytes had an effect.
     pub fn transient(message: impl Into<String>) -> Self {

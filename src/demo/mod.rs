@@ -13,6 +13,7 @@ use std::fs;
 use std::time::Instant;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Error;
 use node::Node;
@@ -59,7 +60,7 @@ impl Demo {
         let (stage, node, checks) = tokio::select! {
             told = tell() => told?,
             // What has been started ends with its value, and the folder goes.
-            _ = tokio::signal::ctrl_c() => return Err(Trouble("stopped".to_owned())),
+            () = told_to_stop() => return Err(Trouble("stopped".to_owned())),
         };
         if self.keep {
             look_around(&stage, &node).await;
@@ -192,8 +193,16 @@ async fn look_around(stage: &Stage, node: &Node) {
         stage.cobol.address().port()
     ));
     say(&format!("less {folder}/node.log"));
-    // An error means that no signal will come: then there is nothing to wait for.
-    let _ = tokio::signal::ctrl_c().await;
+    told_to_stop().await;
+}
+
+/// Ctrl-C or SIGTERM. An error means that no signal will come: then there is nothing to wait for.
+async fn told_to_stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// Shows a command, runs it, shows what it said.

@@ -131,16 +131,23 @@ impl Appender {
         Ok(())
     }
 
-    /// After any failure the connection is not used again, and an answer that never came is remembered.
+    /// After any failure the connection is not used again; it is said which bytes were tried.
     fn after(&mut self, result: Result<Vec<Delivered>, Failure>) -> Result<Vec<Delivered>, Failure> {
-        match &result {
-            Ok(_) => {
+        match result {
+            Ok(delivered) => {
                 self.unanswered = None;
                 self.attempts = 0;
+                Ok(delivered)
             }
-            Err(_) => self.connection = None,
+            Err(failure) => {
+                self.connection = None;
+                let tried = self.last.as_ref().filter(|work| !self.untouched && !work.plan.rows.is_empty());
+                Err(match tried {
+                    Some(work) => failure.of(Sha256::digest(&work.plan.bytes).into()),
+                    None => failure,
+                })
+            }
         }
-        result
     }
 
     async fn finish_open(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {

@@ -185,7 +185,7 @@ impl Base {
             event: first.clone(),
             events: u32::try_from(events.len()).unwrap_or(u32::MAX),
             attempt,
-            payload_sha256: None,
+            payload_sha256: failure.payload_sha256,
             kind: failure.kind,
             error: failure.message.clone(),
         }])

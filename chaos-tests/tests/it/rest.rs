@@ -89,6 +89,7 @@ fn an_attempt_that_failed_is_in_the_audit_and_on_the_target() {
     assert!(printed.contains("api") && printed.contains("503"), "{printed}");
     let audit = stage.node.audit();
     let failed = audit.iter().find(|record| record["kind"] == "attempt_failed").expect("a record of the attempt");
+    assert!(failed["payload_sha256"].as_str().is_some_and(|hash| hash.len() == 64), "{failed}");
     assert_eq!((failed["event_id"].as_str(), failed["target"].as_str()), (Some("e1"), Some("api")), "{failed}");
     assert!(failed.to_string().contains("503"), "{failed}");
 }

@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::Url;
 
 use hms_actors::failure::Failure;
@@ -20,6 +22,9 @@ use super::request::{Prepared, header_name};
 use super::token::TokenSource;
 use crate::recipe::model;
 use crate::secrets::{Secret, Secrets};
+
+/// How long reading a secret may take.
+const READ: Duration = Duration::from_secs(10);
 
 /// Where secrets come from: in a node that is [`Secrets`].
 pub trait FindSecret: Send + Sync {
@@ -104,7 +109,7 @@ impl Auth {
 
     /// The header for a request that goes out now.
     pub async fn credential(&self) -> Result<Credential, Failure> {
-        let secret = self.context.secrets.find(&self.target, self.suffix, self.secret.as_deref(), &self.host)?;
+        let secret = self.find().await?;
         let generation = self.generation_of(&secret.value);
         let exposed = secret.value.expose_secret();
         let mut mask = Mask::new(&secret.name);
@@ -128,6 +133,18 @@ impl Auth {
         };
         let value = sensitive(&text, &secret.name)?;
         Ok(Credential { header, value, generation, mask, token })
+    }
+
+    /// Reads the secret away from the arbiter: it may lie on a disk that does not answer.
+    async fn find(&self) -> Result<Secret, Failure> {
+        let (context, target, suffix) = (self.context.clone(), self.target.clone(), self.suffix);
+        let (secret, host) = (self.secret.clone(), self.host.clone());
+        let found = spawn_blocking(move || context.secrets.find(&target, suffix, secret.as_deref(), &host));
+        match timeout(READ, found).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => Err(Failure::node(format!("reading secrets: {error}"))),
+            Err(_) => Err(Failure::configuration("secrets can't be read: the disk that they are on does not answer")),
+        }
     }
 
     /// The partner did not take this one: drops the token that it held, if it held one. True if another try

@@ -109,9 +109,10 @@ impl RequestPartner for RestPartner {
     /// A token and each request have the target's timeout for themselves, so all ends within four of them.
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
         let prepared = self.encoder.prepare(&request.events)?;
-        let answer = self.attempt(&prepared).await?;
+        let payload_sha256 = Sha256::digest(&prepared.body).into();
+        let answer = self.attempt(&prepared).await.map_err(|failure| failure.of(payload_sha256))?;
         Ok(Sent {
-            payload_sha256: Sha256::digest(&prepared.body).into(),
+            payload_sha256,
             receipt: Receipt::Rest {
                 status: answer.status.as_u16(),
                 url: prepared.url.into(),
