@@ -5,6 +5,7 @@ mod endpoint;
 mod operations;
 mod previews;
 pub(crate) mod publish;
+mod removal;
 mod shapes;
 mod world;
 

@@ -1,7 +1,7 @@
 //! What an operator can do to recipes: apply, pause, resume, delete, run. Each change is one audit record,
 //! on disk to stay before the actors hear of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,21 +9,16 @@ use actix::Addr;
 use hms_actors::delivery::RunReport;
 use hms_actors::failure::Failure;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
-use hms_actors::node::{Apply, Find, Node as Root, ReloadAll, Remove};
-use hms_actors::ports::{Clock, EventLog, Ledger};
-use hms_actors::receipt::Entry;
+use hms_actors::node::{Apply, Find, Node as Root, ReloadAll};
+use hms_actors::ports::{Clock, EventLog};
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
-use hms_actors::work::Work;
 use tokio::sync::Mutex;
 
+use super::removal::begun_offsets;
 use super::world::World;
 use crate::recipe::model::{Adapter, From, Recipe, Target};
 use crate::recipe::{self, Diagnostics, heart, meeting, schedule};
 use crate::store::{Applied, AppliedTarget, Change, RecipeChange, StoredRecipe as Stored};
-
-/// Events that become dead letters in one commit.
-const ABANDON_AT_ONCE: usize = 1_000;
-const ABANDON_BYTES: usize = 4 << 20;
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +62,9 @@ pub struct How {
 
 /// The recipes of a node. Changes are made one at a time.
 pub struct Operations {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     root: Addr<Root>,
-    one_at_a_time: Mutex<()>,
+    pub(super) one_at_a_time: Mutex<()>,
 }
 
 impl Operations {
@@ -183,45 +178,6 @@ impl Operations {
         Ok(())
     }
 
-    /// Says how many events were made dead letters.
-    pub async fn delete(self: &Arc<Self>, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
-        let (operations, id, by) = (self.clone(), id.clone(), by.to_owned());
-        to_the_end(async move { operations.carry_out_delete(&id, abandon, &by).await }).await
-    }
-
-    async fn carry_out_delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
-        let _guard = self.one_at_a_time.lock().await;
-        let stored = self.stored(id)?;
-        let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
-        self.check_backlog(id, &targets, abandon)?;
-        self.tell(Remove(id.clone())).await?;
-        let deleted = self.record_deleted(id, &targets, abandon, by).await;
-        if deleted.is_err() {
-            self.start(id).await?;
-        }
-        let abandoned = deleted?;
-        for target in &targets {
-            self.world.feeds.remove_reader(&stored.feed, &reader(id, target));
-        }
-        Ok(abandoned)
-    }
-
-    async fn record_deleted(
-        &self,
-        id: &RecipeId,
-        targets: &[TargetName],
-        abandon: bool,
-        by: &str,
-    ) -> Result<u64, Refused> {
-        self.check_backlog(id, targets, abandon)?;
-        let mut abandoned = 0;
-        for target in targets {
-            abandoned += self.abandon(&TargetKey { recipe: id.clone(), target: target.clone() }).await?;
-        }
-        self.record(id, Change::Deleted, by).await?;
-        Ok(abandoned)
-    }
-
     pub async fn pause(self: &Arc<Self>, id: &RecipeId, paused: bool, by: &str) -> Result<(), Refused> {
         let (operations, id, by) = (self.clone(), id.clone(), by.to_owned());
         to_the_end(async move {
@@ -314,7 +270,7 @@ impl Operations {
         Ok(self.world.store.frontier(&stored.id).unwrap_or(oldest))
     }
 
-    async fn tell<M>(&self, message: M) -> Result<(), Refused>
+    pub(super) async fn tell<M>(&self, message: M) -> Result<(), Refused>
     where
         M: actix::Message<Result = ()> + Send + 'static,
         Root: actix::Handler<M>,
@@ -322,12 +278,12 @@ impl Operations {
         Ok(self.root.send(message).await.map_err(|_| Failure::node("the node is stopping"))?)
     }
 
-    async fn record(&self, id: &RecipeId, change: Change, by: &str) -> Result<(), Refused> {
+    pub(super) async fn record(&self, id: &RecipeId, change: Change, by: &str) -> Result<(), Refused> {
         let change = RecipeChange { recipe: id.clone(), by: by.to_owned(), change };
         Ok(self.world.store.recipe_changed(change).await?)
     }
 
-    fn stored(&self, id: &RecipeId) -> Result<Stored, Refused> {
+    pub(super) fn stored(&self, id: &RecipeId) -> Result<Stored, Refused> {
         self.world.store.recipe(id).ok_or_else(|| Refused::NotFound(format!("recipe `{id}`")))
     }
 
@@ -335,7 +291,7 @@ impl Operations {
         self.world.clock.now()
     }
 
-    fn head(&self, feed: &FeedName) -> Offset {
+    pub(super) fn head(&self, feed: &FeedName) -> Offset {
         *self.world.feeds.head(feed).borrow()
     }
 
@@ -390,76 +346,14 @@ impl Operations {
         }
         Ok(())
     }
-
-    /// Refuses to drop a target that has something waiting, unless told to.
-    fn check_backlog(&self, id: &RecipeId, targets: &[TargetName], abandon: bool) -> Result<(), Refused> {
-        let mut counts = BTreeMap::new();
-        for target in targets {
-            let waiting = self.waiting(&TargetKey { recipe: id.clone(), target: target.clone() });
-            if waiting > 0 {
-                counts.insert(target.to_string(), waiting);
-            }
-        }
-        if counts.is_empty() || abandon {
-            return Ok(());
-        }
-        let words: Vec<String> = counts.iter().map(|(target, count)| format!("{target}: {count}")).collect();
-        let why = format!(
-            "events still wait to be delivered ({}): deliver them first, or abandon them with `--abandon` (they become dead letters)",
-            words.join(", ")
-        );
-        Err(Refused::Conflict { why, counts })
-    }
-
-    pub(super) fn waiting(&self, key: &TargetKey) -> u64 {
-        let feed = self.world.store.recipe(&key.recipe).map(|stored| stored.feed);
-        let settled = self.world.store.settled(key);
-        settled.zip(feed).map_or(0, |(settled, feed)| settled.waiting(self.head(&feed)))
-    }
-
-    /// What waits for a target becomes dead letters. Nothing that is in flight can settle after this.
-    async fn abandon(&self, key: &TargetKey) -> Result<u64, Refused> {
-        let store = &self.world.store;
-        let Some(feed) = store.recipe(&key.recipe).map(|stored| stored.feed) else { return Ok(0) };
-        let head = self.head(&feed);
-        let log: &dyn EventLog = self.world.feeds.as_ref();
-        let ledger: &dyn Ledger = store.as_ref();
-        let opened = ledger.open(key).await?;
-        let begun = begun_offsets(opened.work);
-        let (mut from, mut abandoned) = (opened.settled.below(), 0);
-        while from < head {
-            let events = log.read(&feed, from, head, ABANDON_AT_ONCE, ABANDON_BYTES).await?;
-            from = events.last().map_or(head, |event| event.offset + 1);
-            let waiting = events.into_iter().filter(|event| !opened.settled.contains(event.offset));
-            let entries = waiting.map(|event| Entry::DeadLettered {
-                may_have_arrived: begun.contains(&event.offset),
-                event: Box::new(event),
-                attempt: 0,
-                reason: "target_removed".to_owned(),
-            });
-            let entries: Vec<Entry> = entries.collect();
-            abandoned += entries.len() as u64;
-            ledger.commit(key, opened.epoch, entries).await?;
-        }
-        if abandoned > 0 {
-            tracing::info!(target: "audit", "sync.fail.{} {abandoned}", key.recipe.short());
-        }
-        Ok(abandoned)
-    }
 }
 
 /// Carries an operation out to its end, also if whoever asked for it goes away in the middle.
-async fn to_the_end<T: 'static>(operation: impl Future<Output = Result<T, Refused>> + 'static) -> Result<T, Refused> {
+pub(super) async fn to_the_end<T: 'static>(
+    operation: impl Future<Output = Result<T, Refused>> + 'static,
+) -> Result<T, Refused> {
     let done = actix_rt::spawn(operation).await;
     done.unwrap_or_else(|error| Err(Refused::Failed(Failure::node(format!("the operation broke off: {error}")))))
-}
-
-fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {
-    match work {
-        Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets).collect(),
-        Some(Work::File(work)) => work.plan.rows.iter().map(|row| row.offset).collect(),
-        None => BTreeSet::new(),
-    }
 }
 
 fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {

@@ -104,7 +104,7 @@ impl SftpHost {
         Self { sftp, line, host, timeout }
     }
 
-    /// One operation: it succeeds, or it is the last one of this session.
+    /// One operation: it succeeds, or it is the session's last.
     async fn step<T, E: Into<Error>>(
         &self,
         during: During<'_>,
