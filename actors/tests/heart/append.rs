@@ -48,6 +48,19 @@ async fn attempt(world: &World, appender: &mut Appender) -> Result<(), Failure> 
     }
 }
 
+/// A file with one row of somebody's, and a write of ours whose answer never came; `arrived` bytes of it did.
+async fn cut_off_in_a_write(on_doubt: OnDoubt, arrived: usize) -> (World, Appender) {
+    let world = World::new();
+    world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
+    world.log.publish("k");
+    let mut appender = appender(&world, WriteMode::Append, on_doubt).await;
+    // connect, length, anchor, last byte, length, write.
+    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(6), arrived);
+    assert_eq!(attempt(&world, &mut appender).await.unwrap_err().kind, FailureKind::Transient);
+    world.disk.borrow_mut().fuse = None;
+    (world, appender)
+}
+
 fn file(world: &World) -> String {
     world.disk.borrow().files.get(PATH).map(|bytes| String::from_utf8(bytes.clone()).unwrap()).unwrap_or_default()
 }
@@ -136,16 +149,8 @@ fn a_file_that_was_picked_up_after_the_last_plan_is_begun_anew() {
 #[test]
 fn a_file_that_is_gone_between_write_and_settle_is_in_doubt_and_the_answer_retry_plans_again() {
     paused(async {
-        let world = World::new();
-        world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
-        world.log.publish("k");
-        let mut appender = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
-        // connect, length, anchor, last byte, length, write (all arrives, the answer does not).
-        world.disk.borrow_mut().fuse = Some(6);
-        world.disk.borrow_mut().partial = 1000;
-        assert_eq!(attempt(&world, &mut appender).await.unwrap_err().kind, FailureKind::Transient);
+        let (world, mut appender) = cut_off_in_a_write(OnDoubt::Hold, 1000).await;
         assert_eq!(file(&world), "x\nrow-e0\n");
-        world.disk.borrow_mut().fuse = None;
         world.disk.borrow_mut().files.clear();
         assert_eq!(attempt(&world, &mut appender).await.unwrap_err().kind, FailureKind::Doubt);
         appender.forget().await.unwrap();
@@ -157,13 +162,7 @@ fn a_file_that_is_gone_between_write_and_settle_is_in_doubt_and_the_answer_retry
 #[test]
 fn resend_waits_for_late_writes_and_writes_again() {
     paused(async {
-        let world = World::new();
-        world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
-        world.log.publish("k");
-        let mut appender = appender(&world, WriteMode::Append, OnDoubt::Resend).await;
-        world.disk.borrow_mut().fuse = Some(6);
-        attempt(&world, &mut appender).await.unwrap_err();
-        world.disk.borrow_mut().fuse = None;
+        let (world, mut appender) = cut_off_in_a_write(OnDoubt::Resend, 0).await;
         world.disk.borrow_mut().files.clear();
         let wait = attempt(&world, &mut appender).await.unwrap_err().retry_after.unwrap();
         assert_eq!(wait.as_secs(), 60);
@@ -176,14 +175,7 @@ fn resend_waits_for_late_writes_and_writes_again() {
 #[test]
 fn a_foreign_writer_gets_a_ticket_and_our_rows_go_behind_its() {
     paused(async {
-        let world = World::new();
-        world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
-        world.log.publish("k");
-        let mut appender = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
-        world.disk.borrow_mut().fuse = Some(6);
-        world.disk.borrow_mut().partial = 0;
-        attempt(&world, &mut appender).await.unwrap_err();
-        world.disk.borrow_mut().fuse = None;
+        let (world, mut appender) = cut_off_in_a_write(OnDoubt::Hold, 0).await;
         world.disk.borrow_mut().files.insert(PATH.into(), b"x\ntheirs\n".to_vec());
         let wait = attempt(&world, &mut appender).await.unwrap_err().retry_after.unwrap();
         tokio::time::advance(wait).await;

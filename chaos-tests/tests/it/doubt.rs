@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::drop_box::{DropBox, RECIPE, row};
 
-/// A node that was killed between write and record, and whose file is gone since. Gives the ticket's number.
-fn in_doubt() -> (DropBox, u64) {
+/// A node that was killed between write and record, and whose file is gone since.
+fn killed_in_a_write(more: &str) -> DropBox {
     let mut stage = DropBox::new(Node::faulty());
     stage.node.start();
-    stage.node.apply(&stage.recipe(""));
+    stage.node.apply(&stage.recipe(more));
     stage.publish("GR-1");
     stage.run().ok();
     stage.node.terminate();
@@ -20,6 +20,12 @@ fn in_doubt() -> (DropBox, u64) {
     // The mainframe has taken the file, with one row or with two.
     std::fs::remove_file(stage.node.path("spool/grants.csv")).expect("the file is there");
     stage.node.start();
+    stage
+}
+
+/// Such a node, held by its ticket. Gives the ticket's number.
+fn in_doubt() -> (DropBox, u64) {
+    let mut stage = killed_in_a_write("");
     stage.publish("GR-3");
     stage.run();
     assert_eq!(stage.text(), "", "nothing is written in doubt");
@@ -113,18 +119,7 @@ fn a_ticket_is_answered_once() {
 
 #[test]
 fn a_recipe_that_prefers_twice_to_never_writes_again_without_a_human() {
-    let mut stage = DropBox::new(Node::faulty());
-    stage.node.start();
-    stage.node.apply(&stage.recipe("    on_doubt: resend\n"));
-    stage.publish("GR-1");
-    stage.run().ok();
-    stage.node.terminate();
-    stage.node.start_to_die_at("append.written");
-    stage.publish("GR-2");
-    stage.run();
-    stage.node.wait_until_dead();
-    std::fs::remove_file(stage.node.path("spool/grants.csv")).expect("the file is there");
-    stage.node.start();
+    let stage = killed_in_a_write("    on_doubt: resend\n");
     stage.run();
     stage.expect(&row("GR-2"));
 }
