@@ -2,11 +2,16 @@
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
 mod endpoint;
+mod letters;
+mod lost;
 mod operations;
 mod previews;
 pub(crate) mod publish;
 mod removal;
 mod shapes;
+mod steering;
+mod targets;
+mod webhook;
 mod world;
 
 use std::net::SocketAddr;
@@ -27,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use endpoint::Endpoint;
 use operations::{Operations, reader};
+use webhook::Webhook;
 use world::{Reloaded, SystemClock, World};
 
 pub use previews::{TargetPreview, preview};
@@ -60,12 +66,15 @@ pub struct Node {
     arbiters: Vec<Arbiter>,
     server: admin::Server,
     operations: Arc<Operations>,
+    webhook: Arc<Webhook>,
     housekeeping: JoinHandle<()>,
+    following: JoinHandle<()>,
 }
 
 impl Node {
     /// Must be called within an actix system.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        hms_actors::guard::remember_panics();
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
         let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
@@ -76,6 +85,9 @@ impl Node {
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
+        let webhook = Webhook::new(operations.clone());
+        // What the configuration does not want any more is not started.
+        webhook.catch_up().await;
         operations.start_all().await;
         // Every reader is known now: what none of them needs may go.
         world.feeds.start_retention();
@@ -83,7 +95,8 @@ impl Node {
         let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
-        Ok(Self { world, root, arbiters, server, operations, housekeeping })
+        let following = actix_rt::spawn(webhook.clone().follow());
+        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -106,6 +119,7 @@ impl Node {
     /// Takes a new configuration. Addresses and directories stay what they were at the start.
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
         self.world.reload(config).map_err(StartError::of)?;
+        self.webhook.catch_up().await;
         self.operations.start_all().await;
         Ok(())
     }
@@ -114,6 +128,7 @@ impl Node {
     pub async fn stop(self) {
         self.server.stop().await;
         self.housekeeping.abort();
+        self.following.abort();
         if timeout(DRAIN, self.root.send(Shutdown)).await.is_err() {
             tracing::warn!("deliveries were still in flight after {DRAIN:?}; they are finished after the next start");
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::recipe::model::Recipe;
+use crate::recipe::own::TicketWebhook;
 use crate::record;
 use crate::yaml::diagnostics::{At, Collector, Diagnostics, nearest, quoted};
 use crate::yaml::grammar::{Field, Grammar, Located, Reader};
@@ -31,6 +33,8 @@ pub struct NodeConfig {
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
+    /// The recipe by which tickets are told to an outside task system.
+    pub ticket_webhook: Option<Recipe>,
 }
 
 /// Bytes.
@@ -75,7 +79,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "ticket_webhook", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -115,8 +119,8 @@ record! {
         optional egress: EgressDoc,
         /// Where checkpoints of the audit log are anchored. Not available yet.
         optional anchors: Vec<Located<Text>>,
-        /// Told of each ticket. Not available yet.
-        optional ticket_webhook: Text,
+        /// Told of each ticket: a url, or a mapping with the keys of a `rest` target.
+        optional ticket_webhook: TicketWebhook,
         /// TLS of the admin endpoint. Not available yet.
         optional tls: TlsDoc,
     }
@@ -200,6 +204,7 @@ impl Check<'_, '_> {
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
+            ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
         })
     }
 

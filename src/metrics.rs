@@ -1,12 +1,13 @@
 //! The node's metrics, in Prometheus' words. Handles are kept, because looking one up costs ten times what
 //! counting does; what can be derived (backlog, tickets) is set when somebody looks.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hms_actors::failure::FailureKind;
-use hms_actors::id::{RecipeId, TargetKey};
+use hms_actors::id::{RecipeId, TargetKey, TargetName};
+use hms_actors::policy::circuit::CircuitState;
 use hms_actors::settings::LATE;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -17,6 +18,8 @@ const ATTEMPTS: &str = "sync_attempts_total";
 const DELIVERY: &str = "sync_delivery_seconds";
 const DELAYED: &str = "sync_late_total";
 const BACKLOG: &str = "sync_backlog_events";
+const CIRCUIT: &str = "sync_circuit_state";
+const OPENED: &str = "sync_circuit_opened_total";
 const RESTARTS: &str = "sync_actor_restarts_total";
 const TICKETS: &str = "sync_tickets_open";
 const DEAD_LETTERS: &str = "sync_dead_letters";
@@ -24,6 +27,9 @@ const PUBLISH: &str = "sync_publish_seconds";
 const BUILD: &str = "hms_build_info";
 
 static METADATA: Metadata<'static> = Metadata::new("hms_sync", Level::INFO, None);
+
+/// Actors of a recipe that are no target's delivery, as supervisors name them.
+const OF_THE_RECIPE: [&str; 2] = ["feed_reader", "recipe_supervisor"];
 
 /// Up to the promised minute finely, beyond it coarsely.
 const DELIVERY_BUCKETS: [f64; 14] =
@@ -45,6 +51,8 @@ struct Target {
     delivery: Histogram,
     delivered: Counter,
     backlog: Gauge,
+    circuit: Gauge,
+    opened: Counter,
 }
 
 impl Metrics {
@@ -70,8 +78,9 @@ impl Metrics {
     }
 
     pub fn attempted(&self, key: &TargetKey, failure: Option<FailureKind>, events: u64) {
+        let target = self.target(key);
         match failure {
-            None => self.target(key).delivered.increment(1),
+            None => target.delivered.increment(1),
             Some(kind) => {
                 self.counter(ATTEMPTS, labels(key, Some(("outcome", kind.as_str())))).increment(1);
                 self.counter(FAIL, labels(key, Some(("kind", kind.as_str())))).increment(events);
@@ -93,9 +102,31 @@ impl Metrics {
         self.counter(RESTARTS, labels).increment(1);
     }
 
+    /// There is such an actor: it is shown before it was ever started again.
+    pub fn watched(&self, recipe: &RecipeId, actor: &str) {
+        let labels = vec![Label::new("recipe", recipe.to_string()), Label::new("actor", actor.to_owned())];
+        self.counter(RESTARTS, labels).increment(0);
+    }
+
     /// What is derived when somebody looks.
     pub fn set_backlog(&self, key: &TargetKey, events: u64) {
         self.target(key).backlog.set(events as f64);
+    }
+
+    /// `opened` is how often it went from closed to open, ever: what is stored of the circuit says it.
+    pub fn set_circuit(&self, key: &TargetKey, state: CircuitState, opened: u64) {
+        let target = self.target(key);
+        target.circuit.set(match state {
+            CircuitState::Closed => 0.0,
+            CircuitState::HalfOpen => 1.0,
+            CircuitState::Open | CircuitState::ForcedOpen => 2.0,
+        });
+        target.opened.absolute(opened);
+    }
+
+    /// The targets that there are: series of others are no longer shown. One that comes back counts on.
+    pub fn keep_only(&self, targets: &HashSet<TargetKey>) {
+        self.lock().retain(|key, _| targets.contains(key));
     }
 
     pub fn set_open(&self, tickets: usize, dead_letters: usize) {
@@ -107,11 +138,19 @@ impl Metrics {
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
         self.handle.run_upkeep();
-        self.handle.render()
+        let text = self.handle.render();
+        let targets = self.lock();
+        let mut kept = String::with_capacity(text.len());
+        kept.extend(text.split_inclusive('\n').filter(|line| is_of_those(line, &targets)));
+        kept
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TargetKey, Target>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn target(&self, key: &TargetKey) -> Target {
-        let mut targets = self.targets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut targets = self.lock();
         if let Some(target) = targets.get(key) {
             return target.clone();
         }
@@ -122,6 +161,8 @@ impl Metrics {
             delivery: self.recorder.register_histogram(&keyed(DELIVERY), &METADATA),
             delivered: self.counter(ATTEMPTS, labels(key, Some(("outcome", "success")))),
             backlog: self.recorder.register_gauge(&keyed(BACKLOG), &METADATA),
+            circuit: self.recorder.register_gauge(&keyed(CIRCUIT), &METADATA),
+            opened: self.counter(OPENED, labels(key, None)),
         };
         targets.insert(key.clone(), target.clone());
         target
@@ -142,6 +183,19 @@ impl Default for Metrics {
     }
 }
 
+/// Whether a line speaks of one of these targets, or of none at all. The exporter can't forget a single series.
+/// An actor is a target's delivery, or one that its recipe has whatever its targets are.
+fn is_of_those(line: &str, targets: &HashMap<TargetKey, Target>) -> bool {
+    // Names need no escaping, so a label's value ends at the next quote.
+    let label = |name: &str| line.split_once(&format!("{name}=\""))?.1.split('"').next();
+    let Some(recipe) = label("{recipe").filter(|_| !line.starts_with('#')) else { return true };
+    let Some(name) = label(",target").or_else(|| label(",actor").filter(|actor| !OF_THE_RECIPE.contains(actor))) else {
+        return targets.keys().any(|key| key.recipe.as_str() == recipe);
+    };
+    let key = RecipeId::parse(recipe).ok().zip(TargetName::parse(name).ok());
+    key.is_some_and(|(recipe, target)| targets.contains_key(&TargetKey { recipe, target }))
+}
+
 fn labels(key: &TargetKey, more: Option<(&'static str, &'static str)>) -> Vec<Label> {
     let mut labels = vec![Label::new("recipe", key.recipe.to_string()), Label::new("target", key.target.to_string())];
     labels.extend(more.map(|(name, value)| Label::from_static_parts(name, value)));
@@ -156,6 +210,8 @@ fn describe(recorder: &PrometheusRecorder) {
     recorder.describe_histogram(name(DELIVERY), Some(Unit::Seconds), "From publication to delivery".into());
     recorder.describe_counter(name(DELAYED), None, "Events delivered more than 60 s after publication".into());
     recorder.describe_gauge(name(BACKLOG), None, "Events that wait".into());
+    recorder.describe_gauge(name(CIRCUIT), None, "Circuit: 0 closed, 1 half-open, 2 open or forced open".into());
+    recorder.describe_counter(name(OPENED), None, "How often a circuit went from closed to open".into());
     recorder.describe_counter(name(RESTARTS), None, "Actors that were started again".into());
     recorder.describe_gauge(name(TICKETS), None, "Human tickets that are open".into());
     recorder.describe_gauge(name(DEAD_LETTERS), None, "Dead letters that are kept".into());
@@ -166,12 +222,16 @@ fn describe(recorder: &PrometheusRecorder) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hms_actors::id::TargetName;
+
+    fn target(recipe: &str, name: &str) -> TargetKey {
+        TargetKey { recipe: RecipeId::parse(recipe).unwrap(), target: TargetName::parse(name).unwrap() }
+    }
 
     #[test]
     fn every_series_has_help_and_the_promised_name() {
         let metrics = Metrics::new();
-        let key = TargetKey { recipe: RecipeId::parse("a.sync").unwrap(), target: TargetName::parse("gis").unwrap() };
+        let key = target("a.sync", "gis");
+        metrics.set_circuit(&key, CircuitState::ForcedOpen, 4);
         metrics.delivered(&key, Duration::from_secs(61));
         metrics.attempted(&key, None, 1);
         metrics.attempted(&key, Some(FailureKind::Transient), 3);
@@ -187,6 +247,8 @@ mod tests {
             r#"sync_attempts_total{recipe="a.sync",target="gis",outcome="success"} 1"#,
             r#"sync_backlog_events{recipe="a.sync",target="gis"} 7"#,
             r#"sync_delivery_seconds_bucket{recipe="a.sync",target="gis",le="300"} 1"#,
+            r#"sync_circuit_state{recipe="a.sync",target="gis"} 2"#,
+            r#"sync_circuit_opened_total{recipe="a.sync",target="gis"} 4"#,
             "sync_tickets_open 1",
             "sync_dead_letters 2",
             r#"sync_actor_restarts_total{recipe="a.sync",actor="gis"} 1"#,
@@ -197,5 +259,53 @@ mod tests {
             let name = series.split(' ').nth(2).unwrap();
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
         }
+    }
+
+    #[test]
+    fn a_circuit_is_a_number_that_grows_worse_and_its_count_is_the_one_that_is_stored() {
+        let metrics = Metrics::new();
+        let key = target("a.sync", "gis");
+        for (state, number) in [
+            (CircuitState::Closed, 0),
+            (CircuitState::HalfOpen, 1),
+            (CircuitState::Open, 2),
+            (CircuitState::ForcedOpen, 2),
+        ] {
+            metrics.set_circuit(&key, state, 7);
+            let text = metrics.render();
+            let line = format!("sync_circuit_state{{recipe=\"a.sync\",target=\"gis\"}} {number}\n");
+            assert!(text.contains(&line), "{line} is missing in\n{text}");
+            assert!(text.contains("sync_circuit_opened_total{recipe=\"a.sync\",target=\"gis\"} 7\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn series_of_removed_targets_go_away_and_those_of_others_stay() {
+        let metrics = Metrics::new();
+        let (stays, goes, other) = (target("a.sync", "gis"), target("a.sync", "gone"), target("b.sync", "gis"));
+        for key in [&stays, &goes, &other] {
+            metrics.set_circuit(key, CircuitState::Open, 1);
+            metrics.delivered(key, Duration::from_secs(1));
+            metrics.attempted(key, Some(FailureKind::Transient), 1);
+            metrics.restarted(&key.recipe, key.target.as_str());
+            metrics.restarted(&key.recipe, "feed_reader");
+        }
+        metrics.set_open(1, 1);
+        let all = metrics.render();
+        metrics.keep_only(&HashSet::from([stays.clone()]));
+        let left = metrics.render();
+        assert!(!left.contains("\"gone\"") && !left.contains("\"b.sync\""), "{left}");
+        let of_it = |text: &str| text.lines().filter(|line| line.contains("{recipe=\"a.sync\",target=\"gis\"")).count();
+        assert_eq!(of_it(&left), of_it(&all));
+        for line in [
+            "{recipe=\"a.sync\",actor=\"gis\"} 1",
+            "{recipe=\"a.sync\",actor=\"feed_reader\"} 2",
+            "sync_tickets_open 1",
+        ] {
+            assert!(left.contains(line), "{line} is missing in\n{left}");
+        }
+        // What comes back counts on: a counter never goes down.
+        metrics.delivered(&goes, Duration::from_secs(1));
+        assert!(metrics.render().contains("sync_success_total{recipe=\"a.sync\",target=\"gone\"} 2"));
     }
 }

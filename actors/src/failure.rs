@@ -51,13 +51,16 @@ pub struct Failure {
     /// The partner answered: it is known that this attempt had no effect. False after a timeout, a reset
     /// or anything else that leaves it open whether the bytes had an effect.
     pub definite: bool,
+    /// The partner says that it has this already, or has it under way: after an attempt of unknown outcome that
+    /// is no refusal.
+    pub conflict: bool,
     /// SHA-256 of the bytes that were tried, if it came to bytes.
     pub payload_sha256: Option<[u8; 32]>,
 }
 
 impl Failure {
     fn new(kind: FailureKind, definite: bool, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, definite, payload_sha256: None }
+        Self { kind, message: message.into(), retry_after: None, definite, conflict: false, payload_sha256: None }
     }
     /// Says which bytes were tried.
     pub fn of(self, payload_sha256: [u8; 32]) -> Self {
@@ -79,6 +82,10 @@ impl Failure {
     }
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Refused, true, message)
+    }
+    /// Refused because it would be there twice.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { conflict: true, ..Self::refused(message) }
     }
     pub fn doubt(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Doubt, false, message)

@@ -10,7 +10,7 @@ pub mod append;
 pub mod delivery;
 pub mod event;
 pub mod failure;
-mod guard;
+pub mod guard;
 pub mod id;
 pub mod node;
 pub mod policy;

@@ -3,19 +3,31 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture};
-use tokio::time::Instant;
+use actix::{
+    Actor, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+};
 
-use crate::guard::DeathNotice;
-use crate::id::{Offset, RecipeId};
-use crate::policy::restarts::Restarts;
+use crate::delivery::Panic;
+use crate::guard::{DeathNotice, Ping};
+use crate::id::{Offset, RecipeId, Timestamp};
+use crate::policy::restarts::Verdict;
+use crate::ports::Clock;
 use crate::runtime::MakeEnv;
 use crate::settings::RecipeSettings;
-use crate::supervisor::{Drain, RecipeSupervisor, Reconfigure, Reload};
+use crate::supervisor::watch::{ROUND, Round, Watch};
+use crate::supervisor::{ActorSnapshot, Branch, Drain, Kind, RecipeSupervisor, Reconfigure, Reload, State};
+
+/// A supervisor that has not described itself after this long is shown as not answering.
+const LOOK: Duration = Duration::from_secs(2);
 
 pub struct Node {
     env: MakeEnv,
+    clock: Option<Rc<dyn Clock>>,
     /// Without any, supervisors run where the node runs.
     arbiters: Vec<ArbiterHandle>,
     recipes: BTreeMap<RecipeId, Child>,
@@ -24,35 +36,55 @@ pub struct Node {
 
 struct Child {
     settings: RecipeSettings,
-    frontier: Offset,
+    /// Everything below it is released; its supervisor says so.
+    released: Arc<AtomicU64>,
     addr: Addr<RecipeSupervisor>,
-    generation: u64,
-    restarts: Restarts,
+    alive: bool,
+    watch: Watch,
 }
 
 impl Node {
     pub fn new(env: MakeEnv, arbiters: Vec<ArbiterHandle>) -> Self {
-        Self { env, arbiters, recipes: BTreeMap::new(), generations: 0 }
+        Self { env, clock: None, arbiters, recipes: BTreeMap::new(), generations: 0 }
+    }
+
+    fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
     }
 
     /// The factory of supervisors.
     fn start_supervisor(
-        &mut self,
+        &self,
         ctx: &Context<Self>,
         settings: RecipeSettings,
-        frontier: Offset,
-    ) -> (Addr<RecipeSupervisor>, u64) {
-        self.generations += 1;
-        let (generation, node, env, id) = (self.generations, ctx.address(), self.env.clone(), settings.id.clone());
+        released: Arc<AtomicU64>,
+        generation: u64,
+    ) -> Addr<RecipeSupervisor> {
+        let (node, env, id) = (ctx.address(), self.env.clone(), settings.id.clone());
         let make = move || {
-            let notice = DeathNotice::new(move |_| node.do_send(Died { id, generation }));
-            RecipeSupervisor::new(settings, env(), frontier, notice)
+            let notice = DeathNotice::new(move |why| node.do_send(Died { id, generation, why }));
+            RecipeSupervisor::new(settings, env(), released, notice)
         };
-        let addr = match self.arbiter(generation) {
+        match self.arbiter(generation) {
             Some(arbiter) => RecipeSupervisor::start_in_arbiter(&arbiter, move |_| make()),
             None => make().start(),
-        };
-        (addr, generation)
+        }
+    }
+
+    /// Starts the supervisor again that died and has not been started since.
+    fn start_again(&mut self, ctx: &Context<Self>, id: &RecipeId, between: u64) {
+        let generation = self.next_generation();
+        let Some(child) = self.recipes.get(id).filter(|child| child.watch.generation == between) else { return };
+        let addr = self.start_supervisor(ctx, child.settings.clone(), child.released.clone(), generation);
+        if let Some(child) = self.recipes.get_mut(id) {
+            (child.addr, child.alive) = (addr, true);
+            child.watch.started(generation);
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.as_ref().map_or(Timestamp::default(), |clock| clock.now())
     }
 
     fn arbiter(&self, generation: u64) -> Option<ArbiterHandle> {
@@ -65,6 +97,11 @@ impl Node {
 
 impl Actor for Node {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.clock = Some((self.env)().clock);
+        ctx.run_later(ROUND, Self::round);
+    }
 }
 
 /// Starts a recipe, or gives a running one new settings. `frontier` counts only for a start.
@@ -80,12 +117,21 @@ impl Handler<Apply> for Node {
 
     fn handle(&mut self, Apply { settings, frontier }: Apply, ctx: &mut Self::Context) {
         if let Some(child) = self.recipes.get_mut(&settings.id) {
+            let (id, between) = (settings.id.clone(), child.watch.generation);
             child.settings = settings.clone();
-            child.addr.do_send(Reconfigure(settings));
+            if child.alive {
+                child.addr.do_send(Reconfigure(settings));
+            } else {
+                // Perhaps this mends it.
+                self.start_again(ctx, &id, between);
+            }
             return;
         }
-        let (addr, generation) = self.start_supervisor(ctx, settings.clone(), frontier);
-        let child = Child { settings: settings.clone(), frontier, addr, generation, restarts: Restarts::default() };
+        let (generation, released) = (self.next_generation(), Arc::new(AtomicU64::new(frontier)));
+        let addr = self.start_supervisor(ctx, settings.clone(), released.clone(), generation);
+        let mut watch = Watch::default();
+        watch.started(generation);
+        let child = Child { settings: settings.clone(), released, addr, alive: true, watch };
         self.recipes.insert(settings.id, child);
     }
 }
@@ -119,7 +165,7 @@ impl Handler<Find> for Node {
     }
 }
 
-/// Every recipe with its supervisor and how often that was started again.
+/// Every recipe with its supervisor and how that is.
 #[derive(Message)]
 #[rtype(result = "Vec<Supervised>")]
 pub struct List;
@@ -127,7 +173,9 @@ pub struct List;
 pub struct Supervised {
     pub id: RecipeId,
     pub addr: Addr<RecipeSupervisor>,
+    pub state: State,
     pub restarts: u64,
+    pub last_panic: Option<Panic>,
 }
 
 impl Handler<List> for Node {
@@ -136,7 +184,9 @@ impl Handler<List> for Node {
         let supervised = |(id, child): (&RecipeId, &Child)| Supervised {
             id: id.clone(),
             addr: child.addr.clone(),
-            restarts: child.restarts.total(),
+            state: child.state(),
+            restarts: child.watch.restarts.total(),
+            last_panic: child.watch.last_panic.clone(),
         };
         self.recipes.iter().map(supervised).collect()
     }
@@ -165,9 +215,17 @@ pub struct ReloadAll;
 
 impl Handler<ReloadAll> for Node {
     type Result = ();
-    fn handle(&mut self, _: ReloadAll, _: &mut Self::Context) {
-        for child in self.recipes.values() {
-            child.addr.do_send(Reload(self.env.clone()));
+    fn handle(&mut self, _: ReloadAll, ctx: &mut Self::Context) {
+        let mut dead = Vec::new();
+        for (id, child) in &self.recipes {
+            if child.alive {
+                child.addr.do_send(Reload(self.env.clone()));
+            } else {
+                dead.push((id.clone(), child.watch.generation));
+            }
+        }
+        for (id, between) in dead {
+            self.start_again(ctx, &id, between);
         }
     }
 }
@@ -177,23 +235,95 @@ impl Handler<ReloadAll> for Node {
 struct Died {
     id: RecipeId,
     generation: u64,
+    why: Option<String>,
 }
 
 impl Handler<Died> for Node {
     type Result = ();
 
-    fn handle(&mut self, Died { id, generation }: Died, ctx: &mut Self::Context) {
-        let Some(child) = self.recipes.get_mut(&id).filter(|child| child.generation == generation) else { return };
-        let wait = child.restarts.died(Instant::now());
-        tracing::error!(recipe = %id, ?wait, "a recipe's supervisor died; it is started again");
-        ctx.run_later(wait, move |node, ctx| {
-            let Some(child) = node.recipes.get(&id).filter(|child| child.generation == generation) else { return };
-            let (settings, frontier) = (child.settings.clone(), child.frontier);
-            let (addr, generation) = node.start_supervisor(ctx, settings, frontier);
-            if let Some(child) = node.recipes.get_mut(&id) {
-                child.addr = addr;
-                child.generation = generation;
+    fn handle(&mut self, Died { id, generation, why }: Died, ctx: &mut Self::Context) {
+        let (now, between) = (self.now(), self.next_generation());
+        let Some(child) = self.recipes.get_mut(&id).filter(|child| child.watch.generation == generation) else {
+            return;
+        };
+        child.alive = false;
+        let verdict = child.watch.died(between, why, now);
+        tracing::error!(recipe = %id, why = child.watch.last_words(), ?verdict, "a recipe's supervisor died");
+        // There is nobody above who could do better: it is tried for ever, in the end once an hour.
+        let (Verdict::Restart(wait) | Verdict::Quarantine(wait)) = verdict;
+        ctx.run_later(wait, move |node, ctx| node.start_again(ctx, &id, between));
+    }
+}
+
+/// Whoever does not answer is said to be so; the arbiter that holds it up can't be ended from here.
+impl Node {
+    fn round(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(ROUND, Self::round);
+        let mut asked = Vec::new();
+        for (id, child) in self.recipes.iter_mut().filter(|(_, child)| child.alive) {
+            let was_silent = child.watch.is_silent();
+            match child.watch.round() {
+                Round::Ask => asked.push((id.clone(), child.watch.generation, child.addr.send(Ping))),
+                Round::Silent if !was_silent => tracing::error!(recipe = %id, "its supervisor does not answer"),
+                Round::Silent | Round::Wait => {}
             }
-        });
+        }
+        for (id, generation, answer) in asked {
+            ctx.spawn(answer.into_actor(self).map(move |answer, node, _| {
+                let child = node.recipes.get_mut(&id).filter(|child| child.watch.generation == generation);
+                if let (Some(child), Ok(_)) = (child, answer) {
+                    child.watch.answered();
+                }
+            }));
+        }
+    }
+}
+
+/// Who watches whom, all of it. A supervisor that does not answer in time is shown without its children.
+#[derive(Message)]
+#[rtype(result = "ActorSnapshot")]
+pub struct Tree;
+
+impl Handler<Tree> for Node {
+    type Result = ResponseFuture<ActorSnapshot>;
+
+    fn handle(&mut self, _: Tree, _: &mut Self::Context) -> Self::Result {
+        let look = |(id, child): (&RecipeId, &Child)| look(child.as_actor(id), child.addr.clone());
+        let recipes: Vec<_> = self.recipes.iter().map(look).collect();
+        Box::pin(async move {
+            let children = futures_util::future::join_all(recipes).await;
+            ActorSnapshot { children, ..ActorSnapshot::new("node", Kind::Node, State::Running) }
+        })
+    }
+}
+
+async fn look(mut snapshot: ActorSnapshot, addr: Addr<RecipeSupervisor>) -> ActorSnapshot {
+    if matches!(snapshot.state, State::Running | State::NotAnswering) {
+        match tokio::time::timeout(LOOK, addr.send(Branch)).await {
+            Ok(Ok(children)) => (snapshot.children, snapshot.state) = (children, State::Running),
+            Ok(Err(_)) => snapshot.state = State::Restarting,
+            Err(_) => snapshot.state = State::NotAnswering,
+        }
+    }
+    snapshot
+}
+
+impl Child {
+    fn state(&self) -> State {
+        match () {
+            () if self.alive && self.watch.is_silent() => State::NotAnswering,
+            () if self.alive => State::Running,
+            () if self.watch.revived_at.is_some() => State::Down,
+            () => State::Restarting,
+        }
+    }
+
+    fn as_actor(&self, id: &RecipeId) -> ActorSnapshot {
+        ActorSnapshot {
+            restarts: self.watch.restarts.total(),
+            last_panic: self.watch.last_panic.clone(),
+            revived_at: self.watch.revived_at,
+            ..ActorSnapshot::new(id.as_str(), Kind::RecipeSupervisor, self.state())
+        }
     }
 }

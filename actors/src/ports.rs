@@ -2,6 +2,7 @@
 //! and what holds after a crash. All futures run on one arbiter and need not be `Send`; all of them
 //! end by themselves (a deadline inside), because a hanging future can't be told from a dead one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio::sync::watch;
 use crate::event::{Event, Key};
 use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, Timestamp};
-use crate::receipt::{Entry, Receipt};
+use crate::policy::circuit::CircuitMemory;
+use crate::receipt::{Cause, Entry, Receipt};
 use crate::settled::Settled;
 use crate::work::{Place, Work};
 
@@ -52,13 +54,18 @@ pub trait Ledger {
     /// An error means that nothing may be sent.
     async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure>;
 
-    /// Appends the records and returns once they are synced. `Delivered` and `DeadLettered` for an event
-    /// that is settled already are left out. An older epoch is refused as `Fenced`. After any other error the caller knows nothing about whether they
-    /// are written: it opens a new incarnation.
-    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure>;
+    /// Appends the records and returns once they are synced, with the tickets that are open then. What says
+    /// nothing new is left out: `Delivered` and `DeadLettered` of an event that is settled, `Delivered` of a dead
+    /// letter that is gone, `TicketOpened` for an incident that has its ticket (which is brought up to date),
+    /// `TicketResolved` of one that is not open. An older epoch is refused as `Fenced`. After any other error the
+    /// caller knows nothing about whether they are written: it opens a new incarnation.
+    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<Vec<OpenTicket>, Failure>;
 
-    /// Number of the open doubt ticket that holds the target, if there is one.
-    fn held_by(&self, target: &TargetKey) -> Option<u64>;
+    /// Stores when the target's bucket is full again. On disk to stay on return.
+    async fn pace(&self, target: &TargetKey, epoch: Epoch, full_at: Timestamp) -> Result<(), Failure>;
+
+    /// A dead letter of this target, with its own copy of the event; `None` if there is no such letter (any more).
+    async fn letter(&self, target: &TargetKey, number: u64) -> Result<Option<Event>, Failure>;
 }
 
 /// What a new incarnation starts from.
@@ -67,6 +74,42 @@ pub struct Opened {
     pub epoch: Epoch,
     pub settled: Settled,
     pub work: Option<Work>,
+    pub standing: Standing,
+    pub tickets: Vec<OpenTicket>,
+    /// When the rate limit's bucket is full again.
+    pub full_at: Option<Timestamp>,
+}
+
+/// What the records say of how it went for a target, up to now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    pub circuit: CircuitMemory,
+    /// Failed attempts since the last success; refused ones don't count.
+    pub failures_in_a_row: u32,
+    /// Events that were refused since the last success, at most [`crate::delivery::REFUSES_ALL`].
+    pub refused: BTreeSet<Offset>,
+    /// Attempts at units that are not settled, by first offset and number of events.
+    pub tries: BTreeMap<(Offset, u32), Tries>,
+    /// What the last attempt since the last success failed of.
+    pub last_error: Option<String>,
+    /// Until when the partner has asked us to wait.
+    pub not_before: Option<Timestamp>,
+}
+
+/// Failed attempts at one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tries {
+    pub attempts: u32,
+    pub refused: u32,
+    pub may_have_arrived: bool,
+}
+
+/// A ticket of a target that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenTicket {
+    pub number: u64,
+    pub cause: Cause,
+    pub opened_at: Timestamp,
 }
 
 /// Is told what happened, after it is durable: metrics and the promised lines.
@@ -106,6 +149,8 @@ pub struct Request {
     pub target: TargetKey,
     pub feed: FeedName,
     pub events: Rc<[Event]>,
+    /// One event that was a dead letter: it goes under the key of a single event, whatever the target's batches are.
+    pub replay: bool,
 }
 
 /// A request that was accepted.
@@ -221,10 +266,13 @@ impl<T: Ledger + ?Sized> Ledger for Arc<T> {
     async fn begin(&self, target: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
         (**self).begin(target, epoch, work).await
     }
-    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
+    async fn commit(&self, target: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<Vec<OpenTicket>, Failure> {
         (**self).commit(target, epoch, entries).await
     }
-    fn held_by(&self, target: &TargetKey) -> Option<u64> {
-        (**self).held_by(target)
+    async fn pace(&self, target: &TargetKey, epoch: Epoch, full_at: Timestamp) -> Result<(), Failure> {
+        (**self).pace(target, epoch, full_at).await
+    }
+    async fn letter(&self, target: &TargetKey, number: u64) -> Result<Option<Event>, Failure> {
+        (**self).letter(target, number).await
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use serde::Serialize;
+use tokio::time::Instant;
 
-use crate::guard::DeathNotice;
+use crate::guard::{DeathNotice, Life, Ping};
 use crate::id::{FeedName, Offset, Timestamp};
 use crate::policy::schedule::next_run;
 use crate::ports::Schedule;
@@ -17,10 +18,16 @@ use crate::runtime::Env;
 /// The clock may be set while we sleep: look at it again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Reading one event takes no longer than this.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A run is due: everything below the offset may go.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RunDue(pub Offset);
+
+/// Since when it has waited for the log.
+type Reading = Rc<Cell<Option<Instant>>>;
 
 /// What can be seen of the reader.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -44,12 +51,13 @@ pub(crate) struct Start {
 
 pub(crate) struct FeedReader {
     start: Option<Start>,
+    reading: Reading,
     _notice: DeathNotice,
 }
 
 impl FeedReader {
     pub fn new(start: Start, notice: DeathNotice) -> Self {
-        Self { start: Some(start), _notice: notice }
+        Self { start: Some(start), reading: Reading::default(), _notice: notice }
     }
 }
 
@@ -58,7 +66,7 @@ impl Actor for FeedReader {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(start) = self.start.take() else { return };
-        ctx.spawn(watch(start).into_actor(self).map(|(), _, ctx| ctx.stop()));
+        ctx.spawn(watch(start, self.reading.clone()).into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
 
@@ -73,7 +81,17 @@ impl Handler<Stop> for FeedReader {
     }
 }
 
-async fn watch(start: Start) {
+impl Handler<Ping> for FeedReader {
+    type Result = Life;
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) -> Life {
+        match self.reading.get().map(|since| since.elapsed()).filter(|&waited| waited > PATIENCE) {
+            Some(waited) => Err(format!("it has waited for the event log for {} s", waited.as_secs())),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn watch(start: Start, reading: Reading) {
     let Start { env, feed, schedule, frontier, last_run, status, due } = start;
     let mut head = env.log.head(&feed);
     // Publication time of the oldest event that no run has released, and the frontier for which it was read.
@@ -85,7 +103,10 @@ async fn watch(start: Start) {
         let from = frontier.get();
         oldest = oldest.filter(|(at, _)| *at == from);
         if oldest.is_none() && head_now > from {
-            match env.log.read(&feed, from, head_now, 1, 1).await {
+            reading.set(Some(Instant::now()));
+            let read = env.log.read(&feed, from, head_now, 1, 1).await;
+            reading.set(None);
+            match read {
                 Ok(events) => {
                     // Events that retention has removed are waited for by nobody.
                     oldest = events.first().map(|event| (from, event.published));

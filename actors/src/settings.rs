@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::id::{FeedName, Offset, RecipeId, Revision, TargetName};
+use crate::policy::circuit::CircuitSettings;
+use crate::policy::rate::RateSettings;
 use crate::ports::Schedule;
 
 /// A recipe that can run.
@@ -24,6 +26,10 @@ pub struct TargetSettings {
     pub revision: Revision,
     /// Failed attempts in a row before a human ticket.
     pub retries: u32,
+    pub circuit: CircuitSettings,
+    pub rate: Option<RateSettings>,
+    /// An attempt that takes longer than this hangs: its actor is started again.
+    pub patience: Duration,
     pub lane: Lane,
 }
 

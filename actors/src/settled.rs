@@ -25,6 +25,11 @@ impl Settled {
         self.below
     }
 
+    /// The first offset with nothing settled from it on.
+    pub fn end(&self) -> Offset {
+        self.above.values().next_back().copied().unwrap_or(self.below)
+    }
+
     pub fn contains(&self, offset: Offset) -> bool {
         offset < self.below || self.above.range(..=offset).next_back().is_some_and(|(_, &end)| offset < end)
     }

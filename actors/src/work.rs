@@ -19,6 +19,9 @@ pub struct Unit {
     pub revision: Revision,
     /// Ascending, not necessarily without gaps: a batch leaves out events whose key is busy.
     pub offsets: Vec<Offset>,
+    /// The dead letter that this delivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<u64>,
 }
 
 /// A write to a partner's file: the last one of its target, open or settled.
@@ -28,6 +31,26 @@ pub struct FileWork {
     pub plan: Plan,
     /// A new file stands complete under its temporary name: from here on the rename may have happened.
     pub ready: bool,
+}
+
+impl FileWork {
+    /// Of a target that has written nothing yet.
+    pub fn nothing() -> Self {
+        let place = Place { host: String::new(), port: 0, user: String::new(), path: String::new() };
+        let plan = Plan {
+            place,
+            revision: 0,
+            planned_at: Timestamp::default(),
+            file_offset: 0,
+            new_file: false,
+            anchor: [0; 32],
+            bytes: Bytes::new(),
+            lead: 0,
+            rows: Vec::new(),
+            letter: None,
+        };
+        Self { plan, ready: false }
+    }
 }
 
 /// Where a file is. Empty `host` and `user` and port 0 mean this machine.
@@ -58,6 +81,9 @@ pub struct Plan {
     pub lead: u32,
     /// The events, with the length of each one's row, in order.
     pub rows: Vec<Row>,
+    /// The dead letter that this delivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub letter: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

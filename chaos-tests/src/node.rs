@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::http::{Answer, Client};
 use crate::port::Port;
-use crate::process::{self, Lines, Output, Signal};
+use crate::process::{self, Beside, Lines, Output, Signal};
 use crate::wait;
 
 /// A node that may be up or down. It is killed when dropped.
@@ -32,12 +32,21 @@ impl Node {
         Self::of(given.unwrap_or_else(|| built("hms", "cargo build --release -p hms-sync")))
     }
 
+    /// Whatever program of ours there is: `HMS_BIN`, else what was built last, with fault points or without.
+    pub fn newest() -> Option<PathBuf> {
+        if let Some(given) = std::env::var_os("HMS_BIN") {
+            return Some(PathBuf::from(given)).filter(|path| path.is_file());
+        }
+        let built = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+        ["hms", "hms-faults"].into_iter().filter_map(beside).max_by_key(built)
+    }
+
     /// The program with fault points, which otherwise is the same.
     pub fn faulty() -> Self {
         Self::of(built("hms-faults", "cargo build --release -p chaos-tests"))
     }
 
-    fn of(program: PathBuf) -> Self {
+    pub fn of(program: PathBuf) -> Self {
         Self {
             program,
             home: tempfile::tempdir().expect("the temporary folder is writable"),
@@ -65,6 +74,20 @@ impl Node {
     pub fn settings(&mut self, yaml: &str) -> &mut Self {
         self.settings.push_str(yaml);
         self
+    }
+
+    /// Replaces the lines of `hms.yaml` and has the running node read them.
+    pub fn reconfigure(&mut self, yaml: &str) {
+        yaml.clone_into(&mut self.settings);
+        self.configuration();
+        let running = self.running.as_ref().expect("the node is up");
+        process::signal(running.id(), Signal::HUP);
+    }
+
+    fn configuration(&self) -> PathBuf {
+        let (data_dir, address) = (self.data_dir(), self.port.address());
+        let first = format!("data_dir: {}\nlisten: {address}\ntimezone: UTC\n", data_dir.display());
+        self.file("hms.yaml", &(first + &self.settings))
     }
 
     /// Writes a file into the node's home, where `hms.yaml` is.
@@ -121,14 +144,16 @@ impl Node {
 
     /// The command that starts this node, for tests of starts that must fail.
     pub fn serve(&self) -> Command {
-        let address = self.port.address();
-        let data_dir = self.data_dir().display().to_string();
-        let settings = format!("data_dir: {data_dir}\nlisten: {address}\ntimezone: UTC\n{}", self.settings);
-        let config = self.file("hms.yaml", &settings);
         let mut command = self.command();
-        command.args(["serve", "--insecure-loopback", "--config"]).arg(config);
+        command.args(["serve", "--insecure-loopback", "--config"]).arg(self.configuration());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// What the program says of itself.
+    pub fn version(&self) -> String {
+        let printed = process::run(self.command().arg("--version"), b"").stdout;
+        printed.trim().to_owned()
     }
 
     /// The program in its home, with nothing of this process's own hms settings.
@@ -152,6 +177,16 @@ impl Node {
         process::run(&mut command, stdin)
     }
 
+    /// The same, without waiting for its end.
+    pub fn cli_beside<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Beside {
+        Beside::run(self.command().args(args).args(["--node", self.http().base()]))
+    }
+
+    /// Its process, while it is up.
+    pub fn process(&self) -> Option<u32> {
+        self.running.as_ref().map(Child::id)
+    }
+
     pub fn is_running(&mut self) -> bool {
         let status = self.running.as_mut().map(|child| child.try_wait().expect("the child is ours"));
         matches!(status, Some(None))
@@ -170,6 +205,11 @@ impl Node {
             child.kill().expect("the child is ours");
             child.wait().expect("the child is ours");
         }
+    }
+
+    /// Sends the node a signal.
+    pub fn signal(&self, signal: Signal) {
+        process::signal(self.running.as_ref().expect("the node is up").id(), signal);
     }
 
     /// Asks the node to end, which it must do in order.
@@ -274,10 +314,13 @@ impl Drop for Node {
     }
 }
 
-/// A program beside the test's own: cargo puts tests into `<profile>/deps` and programs into `<profile>`.
+/// A program beside our own, or beside the folder of the tests: cargo puts tests into `<profile>/deps` and
+/// programs into `<profile>`.
+fn beside(name: &str) -> Option<PathBuf> {
+    let ours = std::env::current_exe().ok()?;
+    ours.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
 fn built(name: &str, how: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("Linux knows our path");
-    let path = test.parent().and_then(|deps| deps.parent()).expect("tests are in a folder of cargo's").join(name);
-    assert!(path.exists(), "{} is missing: run `{how}` in this profile first, or set HMS_BIN", path.display());
-    path
+    beside(name).unwrap_or_else(|| panic!("{name} is missing: run `{how}` in this profile first, or set HMS_BIN"))
 }

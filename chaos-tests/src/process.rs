@@ -1,5 +1,6 @@
 //! Child processes with an end: what they print is collected, and no test waits for one for ever.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -55,6 +56,25 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
     Output { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
+/// A command that runs beside the test. It is killed when dropped.
+#[derive(Debug)]
+pub struct Beside(Child);
+
+impl Beside {
+    /// What it prints is nobody's.
+    pub fn run(command: &mut Command) -> Self {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(quiet.spawn().unwrap_or_else(|error| panic!("the command can't be started: {error}")))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits until the child has ended; kills it at the deadline.
 pub fn ended(child: &mut Child, what: &str) -> ExitStatus {
     let status = wait::within(wait::DEADLINE, || child.try_wait().expect("the child is ours"));
@@ -102,4 +122,48 @@ impl Lines {
 pub fn signal(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("process ids are small and not zero");
     let _ = rustix::process::kill_process(process, signal);
+}
+
+/// Stops a process and all its descendants, and says who they are. Children may outlive their
+/// parent and have sessions of their own, so they are found by their parents. A stopped process makes
+/// no more children: when a round finds nobody new, nobody is missing.
+pub fn stop_tree(root: u32) -> Vec<u32> {
+    let mut stopped = Vec::new();
+    loop {
+        let found = tree(root);
+        if found.len() == stopped.len() {
+            return found;
+        }
+        found.iter().for_each(|&process| signal(process, Signal::STOP));
+        stopped = found;
+    }
+}
+
+/// A process and all its descendants, itself first.
+pub fn tree(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .expect("Linux has /proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|process| Some((process, parent(process)?)))
+        .collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while next < found.len() {
+        let children = parents.iter().filter(|(_, parent)| *parent == found[next]).map(|(process, _)| *process);
+        let children: Vec<u32> = children.collect();
+        found.extend(children);
+        next += 1;
+    }
+    found
+}
+
+/// The second field after the name in parentheses, which may hold anything.
+fn parent(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What a process calls itself; empty if it is gone.
+pub fn name(process: u32) -> String {
+    fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default()
 }

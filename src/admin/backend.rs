@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hms_actors::id::{FeedName, RecipeId, TargetKey};
+use hms_actors::id::{FeedName, RecipeId, TargetKey, TargetName};
 
 use super::problem::AdminError;
 use super::views::*;
@@ -26,7 +26,6 @@ pub trait Backend: Send + Sync {
     async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions) -> Result<Applied, AdminError>;
     async fn recipes(&self) -> Result<Vec<RecipeSummary>, AdminError>;
     async fn recipe(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
-    async fn target(&self, target: &TargetKey) -> Result<TargetView, AdminError>;
     /// Conflict (with the counts) when work is left and `abandon` isn't set.
     async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<Deleted, AdminError>;
     /// Returns when no call is in flight any more. Pausing what is paused changes nothing.
@@ -35,13 +34,27 @@ pub trait Backend: Send + Sync {
     /// Delivers what waits, now. With `wait` it returns when all of it was tried, otherwise at once with no targets.
     async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<TargetRun>, AdminError>;
 
+    /// Every target of every recipe.
+    async fn circuits(&self) -> Result<Vec<TargetView>, AdminError>;
+    async fn target(&self, target: &TargetKey) -> Result<TargetView, AdminError>;
+    /// The target as it is after the order. What is so already is left as it is.
+    /// Errors: conflict for a probe where a doubt ticket holds the target, or the circuit is forced open.
+    async fn order_circuit(&self, target: &TargetKey, order: CircuitOrder) -> Result<TargetView, AdminError>;
+
     /// `None`: open and resolved ones.
     async fn tickets(&self, state: Option<TicketState>) -> Result<Vec<TicketView>, AdminError>;
     async fn ticket(&self, number: u64) -> Result<TicketView, AdminError>;
     /// Errors: conflict when it is resolved already; invalid when `resolve` of a doubt ticket has no note.
     async fn answer_ticket(&self, number: u64, answer: TicketAnswer) -> Result<TicketView, AdminError>;
-    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, AdminError>;
-    async fn dead_letter(&self, number: u64) -> Result<DeadLetterView, AdminError>;
+
+    async fn dead_letters(&self, wanted: &LettersWanted) -> Result<DeadLetterList, AdminError>;
+    async fn dead_letter(&self, number: u64) -> Result<DeadLetterDetail, AdminError>;
+    /// Delivers it to the target that missed it. Waits half a minute at most; a replay that takes longer goes on.
+    /// Errors: conflict while one runs (with the member `replaying: true`), when its recipe or target is gone, and
+    /// without `force` when it may have arrived; [`AdminError::partner`] when the partner refused it again.
+    async fn replay(&self, number: u64, options: ReplayOptions) -> Result<LetterOutcome, AdminError>;
+    /// Gives it up for good. Errors: conflict while a replay runs.
+    async fn drop_letter(&self, number: u64, reason: String) -> Result<LetterOutcome, AdminError>;
 
     /// The tree of actors, from the node down.
     async fn supervision(&self) -> Result<ActorView, AdminError>;
@@ -52,6 +65,17 @@ pub trait Backend: Send + Sync {
     async fn metrics(&self) -> Result<String, AdminError>;
     /// Why the node isn't ready, in words; empty when it is.
     async fn unready(&self) -> Vec<String>;
+}
+
+/// Which dead letters: those that fit all of it, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LettersWanted {
+    pub recipe: Option<RecipeId>,
+    pub target: Option<TargetName>,
+    /// The first number.
+    pub from: u64,
+    /// At most so many. If there are more, `next` is where they begin.
+    pub limit: usize,
 }
 
 /// A publisher's request as it came, size checked and nothing else.

@@ -88,6 +88,17 @@ impl Call {
         serde_json::from_slice(&body).map_err(|error| AdminError::invalid(format!("body: {error}")))
     }
 
+    /// The same for a body that may be left out.
+    pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T, AdminError> {
+        if self.request.headers().contains_key(CONTENT_TYPE) {
+            return self.json().await;
+        }
+        match self.body(64 << 10).await?.is_empty() {
+            true => Ok(T::default()),
+            false => Err(AdminError::unsupported_type("the body has no content type: send application/json")),
+        }
+    }
+
     /// The body, if it has at most `limit` bytes. It stops reading at the limit, however the body is framed.
     pub async fn body(&mut self, limit: usize) -> Result<Bytes, AdminError> {
         let reading = tokio::time::timeout(BODY_DEADLINE, self.read(limit)).await;

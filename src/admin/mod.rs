@@ -8,6 +8,7 @@ pub mod views;
 
 mod audit;
 mod call;
+mod circuits;
 mod dead_letters;
 mod dispatch;
 mod feeds;

@@ -46,14 +46,17 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "summary": route.summary,
         "parameters": parameters(route, generator),
         "responses": {
-            (route.status.as_str()): { "description": "Done", "content": answer },
+            (route.status.as_str()): { "description": "Done", "content": &answer },
             "default": { "description": "Refused", "content": problem },
         },
     });
+    if let Some(status) = route.unfinished {
+        operation["responses"][status.as_str()] = json!({ "description": "It goes on", "content": answer });
+    }
     if !route.takes.is_empty() {
         let types =
             route.takes.iter().map(|(media, schema)| ((*media).to_owned(), json!({ "schema": schema(generator) })));
-        operation["requestBody"] = json!({ "required": true, "content": types.collect::<Map<_, _>>() });
+        operation["requestBody"] = json!({ "required": route.needs_body, "content": types.collect::<Map<_, _>>() });
     }
     operation
 }
@@ -74,11 +77,13 @@ fn path_parameter(name: &str) -> Value {
     json!({ "name": name, "in": "path", "required": true, "schema": schema })
 }
 
-/// All of them are optional.
 fn query_parameters(query: &Schema) -> Vec<Value> {
     let properties = query.get("properties").and_then(Value::as_object);
-    let parameter =
-        |(name, schema): (&String, &Value)| json!({ "name": name, "in": "query", "required": false, "schema": schema });
+    let required = query.get("required").and_then(Value::as_array);
+    let parameter = |(name, schema): (&String, &Value)| {
+        let required = required.is_some_and(|names| names.iter().any(|required| required == name));
+        json!({ "name": name, "in": "query", "required": required, "schema": schema })
+    };
     properties.into_iter().flatten().map(parameter).collect()
 }
 

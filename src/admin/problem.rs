@@ -31,6 +31,7 @@ enum Kind {
     TooLarge,
     UnsupportedType,
     InvalidRecipe,
+    Partner,
     Internal,
     Overloaded,
     Unavailable,
@@ -53,6 +54,7 @@ impl Kind {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "The content type is not supported")
             }
             Self::InvalidRecipe => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-recipe", "The recipe is not valid"),
+            Self::Partner => (StatusCode::UNPROCESSABLE_ENTITY, "partner-refused", "The partner refused it"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The node failed"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The node is overloaded"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The node can't do this now"),
@@ -98,6 +100,10 @@ impl AdminError {
             many => format!("{} errors: see `errors`", many.len()),
         };
         Self::new(Kind::InvalidRecipe, detail).with("errors", json!(findings))
+    }
+    /// 422: the request was carried out, and the partner said no, in these words.
+    pub fn partner(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Partner, detail)
     }
     /// 500: a bug of ours.
     pub fn internal(detail: impl Into<String>) -> Self {

@@ -59,10 +59,6 @@ pub async fn show(call: Call) -> Result<HttpResponse, AdminError> {
     answer(StatusCode::OK, &call.node.backend.recipe(&call.recipe()?).await?)
 }
 
-pub async fn target(call: Call) -> Result<HttpResponse, AdminError> {
-    answer(StatusCode::OK, &call.node.backend.target(&call.target()?).await?)
-}
-
 pub async fn delete(call: Call) -> Result<HttpResponse, AdminError> {
     let query: DeleteQuery = call.query()?;
     answer(StatusCode::OK, &call.node.backend.delete(&call.recipe()?, query.abandon).await?)

@@ -12,7 +12,7 @@ use self::Verb::{Delete, Get, Post, Put};
 use super::call::Call;
 use super::metrics::PROMETHEUS;
 use super::problem::AdminError;
-use super::{audit, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, views};
+use super::{audit, circuits, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, views};
 
 /// A handler, as the table holds it.
 macro_rules! by {
@@ -97,6 +97,7 @@ pub const ROUTES: &[Route] = &[
     ),
     Route {
         query: Some(inline::<recipes::RunQuery>),
+        unfinished: Some(StatusCode::ACCEPTED),
         deadline: Duration::from_secs(600),
         ..route(
             Post,
@@ -107,14 +108,36 @@ pub const ROUTES: &[Route] = &[
             by!(recipes::run),
         )
     },
+    Route {
+        query: Some(inline::<circuits::CircuitsQuery>),
+        ..route(
+            Get,
+            "/v1/circuits",
+            "listCircuits",
+            "List the targets and their circuits",
+            of::<views::CircuitList>,
+            by!(circuits::list),
+        )
+    },
     route(
         Get,
         "/v1/recipes/{id}/targets/{name}",
         "showTarget",
-        "Show a target",
+        "Show a target and its circuit",
         of::<views::TargetView>,
-        by!(recipes::target),
+        by!(circuits::show),
     ),
+    Route {
+        takes: &[("application/json", of::<views::CircuitOrder>)],
+        ..route(
+            Post,
+            "/v1/recipes/{id}/targets/{name}/circuit",
+            "orderCircuit",
+            "Open, close or probe a circuit",
+            of::<views::TargetView>,
+            by!(circuits::order),
+        )
+    },
     Route {
         query: Some(inline::<tickets::TicketsQuery>),
         ..route(Get, "/v1/tickets", "listTickets", "List the tickets", of::<views::TicketList>, by!(tickets::list))
@@ -131,22 +154,49 @@ pub const ROUTES: &[Route] = &[
             by!(tickets::decide),
         )
     },
-    route(
-        Get,
-        "/v1/dead-letters",
-        "listDeadLetters",
-        "List the dead letters",
-        of::<views::DeadLetterList>,
-        by!(dead_letters::list),
-    ),
+    Route {
+        query: Some(inline::<dead_letters::LettersQuery>),
+        ..route(
+            Get,
+            "/v1/dead-letters",
+            "listDeadLetters",
+            "List the dead letters, page by page",
+            of::<views::DeadLetterList>,
+            by!(dead_letters::list),
+        )
+    },
     route(
         Get,
         "/v1/dead-letters/{n}",
         "showDeadLetter",
-        "Show a dead letter",
-        of::<views::DeadLetterView>,
+        "Show a dead letter with its event",
+        of::<views::DeadLetterDetail>,
         by!(dead_letters::show),
     ),
+    Route {
+        query: Some(inline::<dead_letters::DropQuery>),
+        ..route(
+            Delete,
+            "/v1/dead-letters/{n}",
+            "dropDeadLetter",
+            "Give a dead letter up",
+            of::<views::LetterOutcome>,
+            by!(dead_letters::give_up),
+        )
+    },
+    Route {
+        takes: &[("application/json", of::<views::ReplayOptions>)],
+        needs_body: false,
+        unfinished: Some(StatusCode::ACCEPTED),
+        ..route(
+            Post,
+            "/v1/dead-letters/{n}/replay",
+            "replayDeadLetter",
+            "Deliver a dead letter to the target that missed it",
+            of::<views::LetterOutcome>,
+            by!(dead_letters::replay),
+        )
+    },
     route(
         Get,
         "/v1/supervision",
@@ -180,8 +230,11 @@ pub struct Route {
     pub query: Option<SchemaOf>,
     /// Content types of the body, and what is in it.
     pub takes: &'static [(&'static str, SchemaOf)],
+    pub needs_body: bool,
     /// Of the answer when all went well.
     pub status: StatusCode,
+    /// Of the answer, where the work may still go on then.
+    pub unfinished: Option<StatusCode>,
     pub gives: &'static str,
     pub answer: SchemaOf,
     /// The answer comes before this, one way or another.
@@ -237,7 +290,9 @@ const fn route(
         summary,
         query: None,
         takes: &[],
+        needs_body: true,
         status: StatusCode::OK,
+        unfinished: None,
         gives: "application/json",
         answer,
         deadline: Duration::from_secs(60),

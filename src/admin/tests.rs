@@ -1,6 +1,8 @@
 //! The endpoint over a real socket, with a backend in memory and a client that can also misbehave.
 
+mod circuits;
 mod client;
+mod dead_letters;
 mod fake;
 mod limits;
 mod openapi;

@@ -1,56 +1,49 @@
 //! The node as the admin endpoint sees it: questions and orders become messages to actors and calls of the store,
 //! what comes back becomes the JSON that is promised.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
-use hms_actors::delivery::{self, TicketAction};
+use hms_actors::delivery;
 use hms_actors::failure::Failure;
-use hms_actors::id::{FeedName, RecipeId, TargetKey, TargetName};
-use hms_actors::node::{List, Node as Root};
-use hms_actors::ports::{Clock, Ledger};
-use hms_actors::receipt::Cause;
-use hms_actors::supervisor::{RecipeSnapshot, Snapshot, TakeAnswer};
-use tokio::sync::oneshot;
+use hms_actors::id::{FeedName, RecipeId, TargetKey};
+use hms_actors::node::{List, Node as Root, Tree};
+use hms_actors::ports::Clock;
+use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
 use super::operations::{How, Operations};
-use super::shapes::{activity, actor, failed, feed_view, guarantee, letter_view, supervisor_view};
+use super::shapes::{actor_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
-use crate::admin::backend::PublishRequest;
-use crate::admin::views::{self, Activity, ActorView, Guarantee, Moment, RecipeState};
+use crate::admin::backend::{LettersWanted, PublishRequest};
+use crate::admin::views::{self, ActorView, Moment, RecipeState};
 use crate::admin::{AdminError, Backend};
-use crate::recipe::{self, model};
-use crate::store::{StoredRecipe, Ticket, TicketState};
+use crate::recipe;
+use crate::store::{DeadLetter, Note, StoredRecipe, Ticket, TicketState};
 
-type Result<T> = std::result::Result<T, AdminError>;
+pub(super) type Result<T> = std::result::Result<T, AdminError>;
 
 /// Who asks. Until there are tokens, whoever reaches the endpoint is the operator.
-const BY: &str = "operator";
-
-/// Dead letters in one answer.
-const LETTERS: usize = 10_000;
+pub(super) const BY: &str = "operator";
 
 /// How long an actor may take to say how it is.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How long a delivery may take to carry out an answer; it may have an attempt in flight.
-const ANSWER: Duration = Duration::from_secs(60);
-
 pub(super) struct Endpoint {
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     root: Addr<Root>,
-    operations: Arc<Operations>,
+    pub(super) operations: Arc<Operations>,
 }
 
 #[async_trait(?Send)]
 impl Backend for Endpoint {
     async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<views::Published> {
         let began = Instant::now();
+        refuse_own("feed", feed.as_str())?;
         let accepted = self.world.feeds.publish(feed, publish::events(feed, &request)?).await?;
         self.world.metrics.published(began.elapsed());
         Ok(publish::answer(accepted))
@@ -68,6 +61,7 @@ impl Backend for Endpoint {
     }
 
     async fn apply(&self, id: &RecipeId, text: String, options: views::ApplyOptions) -> Result<views::Applied> {
+        refuse_own("recipe", id.as_str())?;
         let how = How { dry_run: options.dry_run, abandon: options.abandon };
         let outcome = self.operations.apply(id, &text, how, BY).await?;
         let next = outcome.next_run_in.filter(|_| !outcome.paused);
@@ -85,12 +79,7 @@ impl Backend for Endpoint {
     }
 
     async fn recipes(&self) -> Result<Vec<views::RecipeSummary>> {
-        let mut snapshots: HashMap<RecipeId, RecipeSnapshot> = HashMap::new();
-        for supervised in self.root.send(List).await.map_err(stopping)? {
-            if let Some(snapshot) = look(&supervised.addr).await {
-                snapshots.insert(supervised.id, snapshot);
-            }
-        }
+        let snapshots = self.snapshots().await?;
         let recipes = self.world.store.recipes();
         Ok(recipes.iter().map(|stored| self.summary(stored, snapshots.get(&stored.id))).collect())
     }
@@ -98,23 +87,29 @@ impl Backend for Endpoint {
     async fn recipe(&self, id: &RecipeId) -> Result<views::RecipeView> {
         let stored = self.stored(id)?;
         let snapshot = self.snapshot(id).await;
-        let parsed = recipe::parse(id.as_str(), stored.text()).ok();
-        let targets =
-            stored.targets.keys().map(|name| self.target_view(&stored, name, parsed.as_ref(), snapshot.as_ref()));
         Ok(views::RecipeView {
             summary: self.summary(&stored, snapshot.as_ref()),
             text: stored.text().to_owned(),
-            targets: targets.collect(),
+            targets: self.targets_now(&stored, snapshot.as_ref()),
         })
     }
 
+    async fn circuits(&self) -> Result<Vec<views::TargetView>> {
+        let snapshots = self.snapshots().await?;
+        let recipes = self.world.store.recipes();
+        Ok(recipes.iter().flat_map(|stored| self.targets_now(stored, snapshots.get(&stored.id))).collect())
+    }
+
+    async fn order_circuit(&self, target: &TargetKey, order: views::CircuitOrder) -> Result<views::TargetView> {
+        self.order(target, order).await
+    }
+
     async fn target(&self, target: &TargetKey) -> Result<views::TargetView> {
-        let found = self.recipe(&target.recipe).await?.targets;
-        let found = found.into_iter().find(|found| found.target == target.target.as_str());
-        found.ok_or_else(|| AdminError::not_found(format!("there is no target {target}")))
+        self.target_now(target).await
     }
 
     async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<views::Deleted> {
+        refuse_own("recipe", id.as_str())?;
         Ok(views::Deleted { id: id.to_string(), abandoned: self.operations.delete(id, abandon, BY).await? })
     }
 
@@ -153,35 +148,46 @@ impl Backend for Endpoint {
     }
 
     async fn answer_ticket(&self, number: u64, answer: views::TicketAnswer) -> Result<views::TicketView> {
-        let ticket = self.open_ticket(number)?;
-        let note = answer.note.filter(|note| !note.trim().is_empty());
-        let action = match answer.action {
-            views::TicketAction::Retry => TicketAction::Retry,
-            views::TicketAction::Skip => TicketAction::Skip,
-            views::TicketAction::Resolve => TicketAction::Resolve,
-        };
-        if ticket.cause == Cause::Doubt {
-            if action == TicketAction::Resolve && note.is_none() {
-                let why = "`resolve` says that the rows arrived: a `note` with how that is known is required";
-                return Err(AdminError::invalid(why));
-            }
-            self.answer_doubt(&ticket, action, note).await?;
-        } else {
-            self.world.store.resolve_ticket(number, action.as_str(), BY, note).await.map_err(failed)?;
-            if action == TicketAction::Retry {
-                self.operations.run(&ticket.key.recipe, false).await?;
-            }
-        }
+        self.answer(number, answer).await?;
         self.ticket(number).await
     }
 
-    async fn dead_letters(&self) -> Result<Vec<views::DeadLetterView>> {
-        Ok(self.world.store.dead_letters(0, LETTERS).into_iter().map(letter_view).collect())
+    async fn dead_letters(&self, wanted: &LettersWanted) -> Result<views::DeadLetterList> {
+        let fits = |letter: &DeadLetter| {
+            wanted.recipe.as_ref().is_none_or(|recipe| letter.key.recipe == *recipe)
+                && wanted.target.as_ref().is_none_or(|target| letter.key.target == *target)
+        };
+        let (page, next) = self.world.store.dead_letters(wanted.from, wanted.limit, fits);
+        let mut replaying = HashSet::new();
+        for key in page.iter().map(|letter| &letter.key).collect::<HashSet<_>>() {
+            replaying.extend(self.replaying(key).await.unwrap_or_default());
+        }
+        let view = |letter: DeadLetter| {
+            let replaying = replaying.contains(&letter.number);
+            letter_view(letter, replaying)
+        };
+        Ok(views::DeadLetterList { dead_letters: page.into_iter().map(view).collect(), next })
     }
 
-    async fn dead_letter(&self, number: u64) -> Result<views::DeadLetterView> {
-        let found = self.world.store.dead_letters(number, 1).into_iter().find(|letter| letter.number == number);
-        found.map(letter_view).ok_or_else(|| AdminError::not_found(format!("there is no dead letter {number}")))
+    async fn dead_letter(&self, number: u64) -> Result<views::DeadLetterDetail> {
+        let (letter, event) = self.letter(number).await?;
+        let event = cloud_event(&event).map_err(|error| AdminError::internal(error.to_string()))?;
+        let attempt = |note: &Note| views::AttemptView {
+            at: Moment(note.at),
+            kind: note.kind.clone(),
+            error: note.error.clone(),
+        };
+        let history = letter.history.iter().map(attempt).collect();
+        let replaying = self.replaying(&letter.key).await.is_some_and(|numbers| numbers.contains(&number));
+        Ok(views::DeadLetterDetail { letter: letter_view(letter, replaying), event, history })
+    }
+
+    async fn replay(&self, number: u64, options: views::ReplayOptions) -> Result<views::LetterOutcome> {
+        self.replay_letter(number, options).await
+    }
+
+    async fn drop_letter(&self, number: u64, reason: String) -> Result<views::LetterOutcome> {
+        self.drop_dead_letter(number, &reason).await
     }
 
     async fn audit(&self, from: u64, limit: usize) -> Result<Bytes> {
@@ -191,21 +197,23 @@ impl Backend for Endpoint {
     }
 
     async fn supervision(&self) -> Result<ActorView> {
-        let mut recipes = Vec::new();
-        for supervised in self.root.send(List).await.map_err(stopping)? {
-            let snapshot = look(&supervised.addr).await;
-            recipes.push(supervisor_view(&supervised.id, supervised.restarts, snapshot));
-        }
-        Ok(actor("node", "node", "running", 0, recipes))
+        Ok(actor_view(self.root.send(Tree).await.map_err(stopping)?))
     }
 
     async fn metrics(&self) -> Result<String> {
+        let mut targets = HashSet::new();
         for recipe in self.world.store.recipes() {
+            self.world.metrics.watched(&recipe.id, "feed_reader");
             for target in recipe.targets.keys() {
+                self.world.metrics.watched(&recipe.id, target.as_str());
                 let key = TargetKey { recipe: recipe.id.clone(), target: target.clone() };
                 self.world.metrics.set_backlog(&key, self.operations.waiting(&key));
+                let circuit = self.world.store.circuit(&key);
+                self.world.metrics.set_circuit(&key, circuit.state, circuit.opened_total);
+                targets.insert(key);
             }
         }
+        self.world.metrics.keep_only(&targets);
         let store = &self.world.store;
         self.world.metrics.set_open(store.tickets(Some(TicketState::Open)).len(), store.dead_letter_count());
         Ok(self.world.metrics.render())
@@ -219,10 +227,16 @@ impl Backend for Endpoint {
         if let Err(why) = self.world.feeds.healthy() {
             reasons.push(format!("the event store refuses writes: {why}"));
         }
-        for recipe in self.world.store.recipes() {
-            let supervisor = self.operations.supervisor(&recipe.id).await;
-            if !supervisor.is_ok_and(|supervisor| supervisor.connected()) {
-                reasons.push(format!("the supervisor of recipe `{}` is down", recipe.id));
+        for supervised in self.root.send(List).await.unwrap_or_default() {
+            match supervised.state {
+                State::Running | State::Stopping => {}
+                State::NotAnswering => {
+                    reasons.push(format!("the supervisor of recipe `{}` does not answer", supervised.id))
+                }
+                State::Restarting | State::Quarantined | State::Down => {
+                    let why = supervised.last_panic.map(|panic| format!(": {}", panic.what)).unwrap_or_default();
+                    reasons.push(format!("the supervisor of recipe `{}` is down{why}", supervised.id));
+                }
             }
         }
         reasons
@@ -234,71 +248,33 @@ impl Endpoint {
         Self { world, root, operations }
     }
 
-    fn stored(&self, id: &RecipeId) -> Result<StoredRecipe> {
+    pub(super) fn stored(&self, id: &RecipeId) -> Result<StoredRecipe> {
         let stored = self.world.store.recipe(id);
         stored.ok_or_else(|| AdminError::not_found(format!("there is no recipe `{id}`")))
     }
 
-    /// Why a human is waited for, also after a restart.
-    fn held_because(&self, key: &TargetKey) -> Option<String> {
-        let ticket = self.world.store.ticket(self.world.store.held_by(key)?)?;
-        Some(format!("ticket {}: {}", ticket.number, ticket.reason))
+    async fn snapshots(&self) -> Result<HashMap<RecipeId, RecipeSnapshot>> {
+        // Together: one that does not answer must not make the others wait.
+        let all = self.root.send(List).await.map_err(stopping)?;
+        let looks =
+            all.into_iter().map(|supervised| async move { Some((supervised.id, look(&supervised.addr).await?)) });
+        Ok(futures_util::future::join_all(looks).await.into_iter().flatten().collect())
     }
 
-    async fn snapshot(&self, id: &RecipeId) -> Option<RecipeSnapshot> {
+    pub(super) async fn snapshot(&self, id: &RecipeId) -> Option<RecipeSnapshot> {
         look(&self.operations.supervisor(id).await.ok()?).await
     }
 
-    fn open_ticket(&self, number: u64) -> Result<Ticket> {
-        let ticket = self.world.store.ticket(number);
-        let ticket = ticket.ok_or_else(|| AdminError::not_found(format!("there is no ticket {number}")))?;
-        match ticket.state {
-            TicketState::Open => Ok(ticket),
-            TicketState::Resolved => Err(AdminError::conflict(format!("ticket {number} is resolved already"))),
-        }
-    }
-
-    /// Only the delivery that is held knows what is in doubt.
-    async fn answer_doubt(&self, ticket: &Ticket, action: TicketAction, note: Option<String>) -> Result<()> {
-        let supervisor = self.operations.supervisor(&ticket.key.recipe).await?;
-        let (done, told) = oneshot::channel();
-        let by = BY.to_owned();
-        let answer = delivery::Answer { ticket: ticket.number, cause: ticket.cause, action, by, note, done };
-        let taken = supervisor.send(TakeAnswer(ticket.key.target.clone(), answer)).await.unwrap_or(false);
-        if !taken {
-            return Err(AdminError::unavailable(format!("the delivery {} is being started again", ticket.key)));
-        }
-        match tokio::time::timeout(ANSWER, told).await {
-            Ok(Ok(result)) => result.map_err(AdminError::conflict),
-            Ok(Err(_)) => Err(AdminError::unavailable("the delivery ended before it had carried out the answer")),
-            Err(_) => Err(AdminError::unavailable("the answer is not yet carried out: look at the ticket again")),
-        }
-    }
-
-    fn ticket_view(&self, ticket: Ticket) -> views::TicketView {
-        let open = ticket.state == TicketState::Open;
-        views::TicketView {
-            number: ticket.number,
-            state: match ticket.state {
-                TicketState::Open => views::TicketState::Open,
-                TicketState::Resolved => views::TicketState::Resolved,
-            },
-            recipe: ticket.key.recipe.to_string(),
-            target: ticket.key.target.to_string(),
-            cause: ticket.cause,
-            reason: ticket.reason,
-            opened_at: Moment(ticket.opened_at),
-            resolved_at: ticket.resolved_at.map(Moment),
-            attempts: ticket.attempts,
+    fn ticket_view(&self, mut ticket: Ticket) -> views::TicketView {
+        if ticket.state == TicketState::Open {
             // What an open one holds up changes with every event.
-            backlog: if open { self.operations.waiting(&ticket.key) } else { ticket.backlog },
-            last_error: Some(ticket.last_error),
-            note: ticket.note,
+            ticket.backlog = self.operations.waiting(&ticket.key);
         }
+        ticket_view(ticket)
     }
 
     fn summary(&self, stored: &StoredRecipe, snapshot: Option<&RecipeSnapshot>) -> views::RecipeSummary {
-        let parsed = recipe::parse(stored.id.as_str(), stored.text()).ok();
+        let parsed = self.world.current(stored).ok();
         let next = snapshot.and_then(|snapshot| snapshot.reader.next_run_at).filter(|_| !stored.paused);
         views::RecipeSummary {
             id: stored.id.to_string(),
@@ -308,32 +284,6 @@ impl Endpoint {
             schedule: parsed.map(|recipe| recipe.schedule.to_string()).unwrap_or_default(),
             next_run_at: next.map(Moment),
             next_run_in_seconds: next.map(|next| next.since(self.world.clock.now()).as_secs()),
-        }
-    }
-
-    fn target_view(
-        &self,
-        stored: &StoredRecipe,
-        name: &TargetName,
-        recipe: Option<&model::Recipe>,
-        snapshot: Option<&RecipeSnapshot>,
-    ) -> views::TargetView {
-        let key = TargetKey { recipe: stored.id.clone(), target: name.clone() };
-        let spec = recipe.and_then(|recipe| recipe.targets.iter().find(|target| target.name == *name));
-        let status = snapshot.and_then(|snapshot| snapshot.targets.iter().find(|status| status.target == *name));
-        views::TargetView {
-            recipe: key.recipe.to_string(),
-            target: key.target.to_string(),
-            adapter: spec.map_or("", |target| target.adapter.word()).to_owned(),
-            guarantee: spec.map_or(Guarantee::AtLeastOnce, guarantee),
-            activity: status.map_or(Activity::Restarting, |status| activity(status.phase)),
-            checkpoint: self.world.store.settled(&key).map_or(0, |settled| settled.below()),
-            backlog: self.operations.waiting(&key),
-            in_flight: status.map_or(0, |status| status.in_flight as u64),
-            last_error: self.held_because(&key).or_else(|| status.and_then(|status| status.last_error.clone())),
-            next_attempt_at: status.and_then(|status| status.next_attempt_at).map(Moment),
-            restarts: status.map_or(0, |status| status.restarts),
-            held_by_ticket: self.world.store.held_by(&key),
         }
     }
 }
@@ -356,6 +306,17 @@ fn audit_lines(world: &World, from: u64, limit: usize) -> std::result::Result<By
         }
     }
     Ok(bytes.freeze())
+}
+
+/// What the node keeps for itself is read like everything else, but not written by others.
+fn refuse_own(what: &str, name: &str) -> Result<()> {
+    if !recipe::own::is_own(name) {
+        return Ok(());
+    }
+    Err(AdminError::conflict(format!(
+        "{what} `{name}` is the node's own, as all names that begin with `hms.`: choose another name, or change what \
+         the node does with it in hms.yaml (`ticket_webhook`)"
+    )))
 }
 
 fn stopping(_: actix::MailboxError) -> AdminError {

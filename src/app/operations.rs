@@ -231,6 +231,9 @@ impl Operations {
         let zone = self.world.settings().config.timezone;
         let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
         self.register_readers(&stored);
+        self.keep_begun(&stored).await?;
+        self.refuse_older_events(&stored, self.head(&stored.feed))?;
+        self.settle_lost(&stored).await?;
         let frontier = self.frontier(&stored).await?;
         self.tell(Apply { settings, frontier }).await
     }
@@ -254,13 +257,6 @@ impl Operations {
         for target in stored.targets.keys() {
             let key = TargetKey { recipe: stored.id.clone(), target: target.clone() };
             let settled = self.world.store.settled(&key).unwrap_or_default();
-            if settled.below() > head {
-                let (below, feed) = (settled.below(), &stored.feed);
-                return Err(Refused::Failed(Failure::node(format!(
-                    "{key} has settled everything below {below}, but feed `{feed}` ends at {head}: its events are \
-                     older than its audit. Restore the folder events/ that belongs to it"
-                ))));
-            }
             let begun = begun_offsets(self.world.store.work(&key).await?);
             if begun.iter().any(|&offset| !settled.contains(offset)) {
                 return Ok(head);
@@ -268,6 +264,22 @@ impl Operations {
             oldest = oldest.min(settled.below());
         }
         Ok(self.world.store.frontier(&stored.id).unwrap_or(oldest))
+    }
+
+    /// Offsets that have receipts are not given out again, and what was settled can't be told from what is new.
+    fn refuse_older_events(&self, stored: &Stored, head: Offset) -> Result<(), Refused> {
+        let key = |target: &TargetName| TargetKey { recipe: stored.id.clone(), target: target.clone() };
+        let settled = stored.targets.keys().filter_map(|target| self.world.store.settled(&key(target)));
+        let (id, feed, end) = (&stored.id, &stored.feed, settled.map(|settled| settled.end()).max().unwrap_or(head));
+        if end <= head {
+            return Ok(());
+        }
+        self.world.feeds.skip_to(feed, end);
+        Err(Refused::Failed(Failure::node(format!(
+            "`{id}` has settled events below {end}, but feed `{feed}` ends at {head}: its events are older than its audit. \
+             Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
+             becomes dead letters with the reason `lost`"
+        ))))
     }
 
     pub(super) async fn tell<M>(&self, message: M) -> Result<(), Refused>

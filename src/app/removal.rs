@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use hms_actors::id::{Offset, RecipeId, TargetKey, TargetName};
 use hms_actors::node::Remove;
-use hms_actors::ports::{EventLog, Ledger};
+use hms_actors::ports::{EventLog, Ledger, Tries};
 use hms_actors::receipt::Entry;
-use hms_actors::work::Work;
+use hms_actors::work::{Unit, Work};
 
 use super::operations::{Operations, Refused, reader, to_the_end};
 use crate::store::Change;
@@ -90,7 +90,8 @@ impl Operations {
         let log: &dyn EventLog = self.world.feeds.as_ref();
         let ledger: &dyn Ledger = store.as_ref();
         let opened = ledger.open(key).await?;
-        let begun = begun_offsets(opened.work);
+        let tries = opened.standing.tries;
+        let begun = may_have_arrived(opened.work, &tries);
         let (mut from, mut abandoned) = (opened.settled.below(), 0);
         while from < head {
             let events = log.read(&feed, from, head, ABANDON_AT_ONCE, ABANDON_BYTES).await?;
@@ -98,9 +99,10 @@ impl Operations {
             let waiting = events.into_iter().filter(|event| !opened.settled.contains(event.offset));
             let entries = waiting.map(|event| Entry::DeadLettered {
                 may_have_arrived: begun.contains(&event.offset),
+                attempt: tries.get(&(event.offset, 1)).map_or(0, |tries| tries.attempts),
                 event: Box::new(event),
-                attempt: 0,
                 reason: "target_removed".to_owned(),
+                cause: None,
             });
             let entries: Vec<Entry> = entries.collect();
             abandoned += entries.len() as u64;
@@ -111,6 +113,16 @@ impl Operations {
         }
         Ok(abandoned)
     }
+}
+
+/// The events of what a target has begun, but for those of which every attempt is known to have had no effect.
+fn may_have_arrived(work: Option<Work>, tries: &BTreeMap<(Offset, u32), Tries>) -> BTreeSet<Offset> {
+    let Some(Work::Requests(units)) = work else { return begun_offsets(work) };
+    let open = |unit: &Unit| {
+        let name = (unit.offsets.first().copied().unwrap_or_default(), unit.offsets.len() as u32);
+        tries.get(&name).is_none_or(|tries| tries.may_have_arrived)
+    };
+    units.into_iter().filter(open).flat_map(|unit| unit.offsets).collect()
 }
 
 /// The events of what a target has begun.

@@ -1,16 +1,20 @@
 //! From what the parts of a node say of themselves to the JSON that is promised.
 
-use hms_actors::delivery::{Phase, TargetStatus};
+use std::collections::BTreeMap;
+
+use hms_actors::delivery::{Mailbox, Panic, Phase};
+use hms_actors::event::Event;
 use hms_actors::failure::Failure;
-use hms_actors::id::RecipeId;
-use hms_actors::supervisor::RecipeSnapshot;
+use hms_actors::receipt::Cause;
+use hms_actors::supervisor::{ActorSnapshot, Kind, State};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::operations::Refused;
 use crate::admin::AdminError;
-use crate::admin::views::{self, Activity, ActorView, Guarantee, Moment};
+use crate::admin::views::{self, Activity, ActorKind, ActorState, ActorView, Guarantee, Moment};
 use crate::feeds::FeedInfo;
 use crate::recipe::{self, heart, model};
-use crate::store::DeadLetter;
+use crate::store::{DeadLetter, Ticket, TicketState};
 
 pub(super) fn guarantee(target: &model::Target) -> Guarantee {
     match heart::guarantee(target) {
@@ -26,9 +30,11 @@ pub(super) fn activity(phase: Phase) -> Activity {
         Phase::Idle => Activity::Idle,
         Phase::Delivering => Activity::Delivering,
         Phase::BackingOff => Activity::BackingOff,
+        Phase::CircuitOpen => Activity::CircuitOpen,
         Phase::Held => Activity::Held,
         Phase::Paused => Activity::Paused,
         Phase::Starting | Phase::Down => Activity::Restarting,
+        Phase::Quarantined => Activity::Quarantined,
     }
 }
 
@@ -47,25 +53,89 @@ pub(super) fn feed_view(feed: FeedInfo) -> views::FeedView {
     }
 }
 
-pub(super) fn supervisor_view(id: &RecipeId, restarts: u64, snapshot: Option<RecipeSnapshot>) -> ActorView {
-    let Some(snapshot) = snapshot else {
-        return actor(id.as_str(), "recipe_supervisor", "restarting", restarts, Vec::new());
+/// The tree of actors.
+pub(super) fn actor_view(actor: ActorSnapshot) -> ActorView {
+    let kind = match actor.kind {
+        Kind::Node => ActorKind::Node,
+        Kind::RecipeSupervisor => ActorKind::RecipeSupervisor,
+        Kind::FeedReader => ActorKind::FeedReader,
+        Kind::Delivery => ActorKind::Delivery,
     };
-    let reader = actor(snapshot.feed.as_str(), "feed_reader", "running", snapshot.reader.restarts, Vec::new());
-    let delivery = |status: &TargetStatus| {
-        let state = if activity(status.phase) == Activity::Restarting { "restarting" } else { "running" };
-        actor(status.target.as_str(), "delivery", state, status.restarts, Vec::new())
+    let state = match actor.state {
+        State::Running => ActorState::Running,
+        State::Restarting => ActorState::Restarting,
+        State::Quarantined => ActorState::Quarantined,
+        State::Stopping => ActorState::Stopping,
+        State::Down | State::NotAnswering => ActorState::Down,
     };
-    let children = std::iter::once(reader).chain(snapshot.targets.iter().map(delivery)).collect();
-    actor(id.as_str(), "recipe_supervisor", "running", restarts, children)
+    let panic = |panic: Panic| views::PanicView { at: Moment(panic.at), message: panic.what };
+    let view = ActorView {
+        state,
+        restarts: actor.restarts,
+        epoch: actor.epoch,
+        last_panic: actor.last_panic.map(panic),
+        mailbox: actor.mailbox.map(mailbox_view),
+        revived_at: actor.revived_at.map(Moment),
+        ..ActorView::new(kind, actor.name)
+    };
+    view.watching(actor.children.into_iter().map(actor_view))
 }
 
-pub(super) fn actor(name: &str, kind: &str, state: &str, restarts: u64, children: Vec<ActorView>) -> ActorView {
-    let (name, kind, state) = (name.to_owned(), kind.to_owned(), state.to_owned());
-    ActorView { name, kind, state, restarts, last_panic: None, children }
+pub(super) fn mailbox_view(mailbox: Mailbox) -> views::MailboxView {
+    views::MailboxView { depth: mailbox.depth as u64, capacity: mailbox.capacity as u64 }
 }
 
-pub(super) fn letter_view(letter: DeadLetter) -> views::DeadLetterView {
+/// An event in the JSON format of CloudEvents; its data digit for digit.
+pub(super) fn cloud_event(event: &Event) -> serde_json::Result<Box<RawValue>> {
+    #[derive(serde::Serialize)]
+    struct Envelope<'a> {
+        specversion: &'static str,
+        id: &'a str,
+        source: &'a str,
+        r#type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        time: Option<&'a str>,
+        #[serde(flatten)]
+        extensions: BTreeMap<&'a str, &'a str>,
+        datacontenttype: &'static str,
+        data: &'a RawValue,
+    }
+    to_raw_value(&Envelope {
+        specversion: "1.0",
+        id: &event.id,
+        source: &event.source,
+        r#type: &event.kind,
+        subject: event.subject.as_deref(),
+        time: event.time.as_deref(),
+        extensions: event.extensions.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        datacontenttype: "application/json",
+        data: serde_json::from_slice(&event.data)?,
+    })
+}
+
+pub(super) fn ticket_view(ticket: Ticket) -> views::TicketView {
+    views::TicketView {
+        number: ticket.number,
+        state: match ticket.state {
+            TicketState::Open => views::TicketState::Open,
+            TicketState::Resolved => views::TicketState::Resolved,
+        },
+        recipe: ticket.key.recipe.to_string(),
+        target: ticket.key.target.to_string(),
+        cause: ticket.cause,
+        reason: ticket.reason,
+        opened_at: Moment(ticket.opened_at),
+        resolved_at: ticket.resolved_at.map(Moment),
+        attempts: ticket.attempts,
+        backlog: ticket.backlog,
+        last_error: Some(ticket.last_error),
+        note: ticket.note,
+    }
+}
+
+pub(super) fn letter_view(letter: DeadLetter, replaying: bool) -> views::DeadLetterView {
     views::DeadLetterView {
         number: letter.number,
         recipe: letter.key.recipe.to_string(),
@@ -76,7 +146,18 @@ pub(super) fn letter_view(letter: DeadLetter) -> views::DeadLetterView {
         reason: letter.reason,
         attempts: letter.attempts,
         at: Moment(letter.at),
+        cause: letter.cause.and_then(letter_cause),
         may_have_arrived: letter.may_have_arrived,
+        replaying,
+    }
+}
+
+fn letter_cause(cause: Cause) -> Option<views::LetterCause> {
+    match cause {
+        Cause::Refused => Some(views::LetterCause::Refused),
+        Cause::Policy => Some(views::LetterCause::Policy),
+        Cause::Doubt => Some(views::LetterCause::Doubt),
+        Cause::Outage | Cause::Configuration | Cause::ForeignWriter | Cause::Quarantine => None,
     }
 }
 
@@ -104,5 +185,27 @@ impl From<Refused> for AdminError {
             Refused::Conflict { counts, .. } => Self::conflict(detail).with("backlog", serde_json::json!(counts)),
             Refused::Failed(failure) => failed(failure),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_shown_digit_for_digit_with_all_its_attributes() {
+        let text = r#"{"specversion":"1.0","id":"e-1","source":"/s","type":"t","subject":"GR-42","traceparent":"00-1","datacontenttype":"application/json","data":{"usd":1250.10,"n":12345678901234567890}}"#;
+        let event = Event {
+            offset: 4,
+            published: hms_actors::id::Timestamp(0),
+            id: "e-1".to_owned(),
+            source: "/s".to_owned(),
+            kind: "t".to_owned(),
+            subject: Some("GR-42".to_owned()),
+            time: None,
+            extensions: vec![("traceparent".to_owned(), "00-1".to_owned())],
+            data: bytes::Bytes::from_static(br#"{"usd":1250.10,"n":12345678901234567890}"#),
+        };
+        assert_eq!(cloud_event(&event).unwrap().get(), text);
     }
 }

@@ -2,7 +2,7 @@
 //! What can be reloaded (configuration, secrets, TLS) is read here when a partner is made.
 
 use std::rc::Rc;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
@@ -15,6 +15,7 @@ use crate::adapters::file::{Busy, LocalPartner};
 use crate::adapters::rest::{RestContext, RestPartner, tls_config};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
+use crate::clock;
 use crate::config::NodeConfig;
 use crate::fault;
 use crate::feeds::FeedLog;
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::recipe::template::{Owner, Template};
 use crate::secrets::Secrets;
-use crate::store::Store;
+use crate::store::{Store, StoredRecipe};
 
 /// What all arbiters share.
 pub(super) struct World {
@@ -34,6 +35,8 @@ pub(super) struct World {
     /// Local files on which an operation has not come back.
     busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
+    /// The recipe that was read last, and its text: the targets of one ask for it one after the other.
+    read_last: Mutex<Option<(Arc<str>, Arc<Recipe>)>>,
 }
 
 /// What a reload replaces as a whole.
@@ -71,6 +74,7 @@ impl World {
             clock,
             busy: Busy::default(),
             settings: RwLock::new(Arc::new(settings)),
+            read_last: Mutex::default(),
         })
     }
 
@@ -97,18 +101,18 @@ impl World {
     }
 
     /// A recipe's revision and the target in it, under the name that it had then.
-    fn shaped(&self, key: &TargetKey, revision: Revision) -> Result<(Recipe, Target, TargetKey), Failure> {
+    fn shaped(&self, key: &TargetKey, revision: Revision) -> Result<(Arc<Recipe>, Target, TargetKey), Failure> {
         let missing = |what: &str| Failure::node(format!("{what} of {key}, revision {revision}, is not in the store"));
         let stored = self.store.recipe(&key.recipe).ok_or_else(|| missing("the recipe"))?;
         let parse = |revision: Revision| {
             let text = stored.texts.get(&revision).ok_or_else(|| missing("the recipe's text"))?;
-            crate::recipe::parse(key.recipe.as_str(), text)
-                .map_err(|errors| Failure::configuration(format!("the stored recipe is not valid any more: {errors}")))
+            self.read(&key.recipe, text)
         };
         let mut name = key.target.clone();
         for later in (revision + 1..=stored.revision).rev() {
-            let named = parse(later)?.targets.into_iter().find(|target| target.name == name);
-            let before = named.and_then(|target| target.renamed_from);
+            let recipe = parse(later)?;
+            let named = recipe.targets.iter().find(|target| target.name == name);
+            let before = named.and_then(|target| target.renamed_from.clone());
             let known_before =
                 |name: &TargetName| parse(later - 1).is_ok_and(|recipe| recipe.targets.iter().any(|t| t.name == *name));
             if let Some(before) = before
@@ -121,6 +125,26 @@ impl World {
         let target = recipe.targets.iter().find(|target| target.name == name).cloned();
         let key = TargetKey { recipe: key.recipe.clone(), target: name };
         Ok((recipe, target.ok_or_else(|| missing("the target"))?, key))
+    }
+
+    /// A recipe as it is now.
+    pub(super) fn current(&self, stored: &StoredRecipe) -> Result<Arc<Recipe>, Failure> {
+        let none = || Failure::node(format!("the text of recipe `{}` is not in the store", stored.id));
+        self.read(&stored.id, stored.texts.get(&stored.revision).ok_or_else(none)?)
+    }
+
+    /// Not once for each of a thousand targets.
+    fn read(&self, id: &RecipeId, text: &Arc<str>) -> Result<Arc<Recipe>, Failure> {
+        let mut last = self.read_last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, recipe)) = &*last
+            && of == text
+        {
+            return Ok(recipe.clone());
+        }
+        let invalid = |errors| Failure::configuration(format!("the stored recipe is not valid any more: {errors}"));
+        let recipe = Arc::new(crate::recipe::parse(id.as_str(), text).map_err(invalid)?);
+        *last = Some((text.clone(), recipe.clone()));
+        Ok(recipe)
     }
 }
 
@@ -180,7 +204,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(clock::step()))
     }
 }
 

@@ -2,13 +2,13 @@
 //! all tries, so a try whose answer was lost does no harm.
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hms_actors::id::FeedName;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
@@ -145,7 +145,7 @@ struct Totals {
 async fn many(sender: &Sender, feed: &str, file: &Path, json: bool) -> Result<(), Error> {
     // What can be read only once (standard input, a pipe) is sent as it comes.
     let total = if file.is_file() { Some(check(feed, file)?) } else { None };
-    let progress = progress(total, json);
+    let progress = if json { ProgressBar::hidden() } else { render::progress(total, "events") };
     let mut batches = open(feed, file)?;
     let mut totals = Totals::default();
     let sent = async {
@@ -187,18 +187,6 @@ fn open(feed: &str, file: &Path) -> Result<Batches<Input>, Error> {
     let name = file.display().to_string();
     let input = File::open(file).map_err(|error| Error::Usage(format!("{name} can't be read: {error}")))?;
     Ok(Batches::new(Box::new(BufReader::new(input)), name, feed))
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn progress(total: Option<u64>, json: bool) -> ProgressBar {
-    if json || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{bar:40} {pos}/{len} events  {per_sec}  {eta} left"),
-        None => (ProgressBar::new_spinner(), "{spinner} {pos} events  {per_sec}"),
-    };
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Sends requests to a feed, again and again within its patience while the trouble may pass.

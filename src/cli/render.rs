@@ -1,12 +1,15 @@
-//! How answers look on a terminal: lines, tables and fields that fit a hundred columns. Not what they mean.
+//! How answers look on a terminal: lines, tables and fields that fit a hundred columns. Not what they mean, nor how
+//! a table finds its widths.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::Error;
 use super::client::parse;
+use super::table::{self, Column};
 
 /// Columns that a table may take.
 const WIDTH: usize = 100;
@@ -18,31 +21,36 @@ pub(crate) fn json(body: &[u8]) -> Result<(), Error> {
     if body.is_empty() || body.ends_with(b"\n") { Ok(()) } else { out(b"\n") }
 }
 
+/// Text that is laid out already.
+pub(crate) fn text(text: &str) -> Result<(), Error> {
+    out(text.as_bytes())
+}
+
 /// One line, or several.
 pub(crate) fn line(text: &str) -> Result<(), Error> {
     out(format!("{text}\n").as_bytes())
 }
 
-/// Rows under a heading; the last column is cut where the line would get too long.
-pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Result<(), Error> {
+/// Rows under their headings; the last column is cut where the line would get too long.
+pub(crate) fn table<const N: usize>(heading: [&'static str; N], rows: &[[String; N]]) -> Result<(), Error> {
+    let column = |at| if at + 1 == N { Column::end(heading[at]) } else { Column::whole(heading[at]) };
+    print(&std::array::from_fn(column), rows)
+}
+
+/// The same for columns of every kind.
+pub(crate) fn print<const N: usize>(columns: &[Column; N], rows: &[[String; N]]) -> Result<(), Error> {
     if rows.is_empty() {
         return line("none");
     }
-    let width = |column: usize| {
-        rows.iter().map(|row| columns(&row[column])).chain([columns(heading[column])]).max().unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    let page = page();
-    push_row(&mut text, &widths, heading, page);
-    for row in rows {
-        push_row(&mut text, &widths, std::array::from_fn(|column| row[column].as_str()), page);
-    }
-    out(text.as_bytes())
+    out(table::text(columns, rows, page()).as_bytes())
 }
 
 /// `name  value` lines, values under each other. Fields without a value are left out.
 pub(crate) fn fields(rows: &[(&str, Option<String>)]) -> Result<(), Error> {
+    text(&fields_text(rows))
+}
+
+pub(crate) fn fields_text(rows: &[(&str, Option<String>)]) -> String {
     let width = rows.iter().map(|(name, _)| columns(name)).max().unwrap_or(0);
     let mut text = String::new();
     for (name, value) in rows {
@@ -50,7 +58,36 @@ pub(crate) fn fields(rows: &[(&str, Option<String>)]) -> Result<(), Error> {
             let _ = writeln!(text, "{name:width$}{GAP}{value}");
         }
     }
-    out(text.as_bytes())
+    text
+}
+
+/// Lines of at most so many columns, broken between words; never within a `command`, so that it can be copied.
+pub(crate) fn wrap(paragraph: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut quoted = false;
+    let words = paragraph.split(move |at: char| {
+        quoted ^= at == '`';
+        at.is_whitespace() && !quoted
+    });
+    for word in words.filter(|word| !word.is_empty()) {
+        let line = lines.last_mut().expect("there is a first line");
+        if !line.is_empty() && columns(line) + 1 + columns(word) > width {
+            lines.push(word.to_owned());
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines
+}
+
+/// A path with those of the parameters that are given.
+pub(crate) fn path(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
 /// The objects of a list answer: `{"tickets":[…]}`.
@@ -76,39 +113,39 @@ pub(crate) fn cell(object: &Value, name: &str) -> String {
     field(object, name).unwrap_or_else(|| "-".to_owned())
 }
 
+/// A bar on a terminal, nothing elsewhere.
+pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => {
+            (ProgressBar::new(total), format!("{{bar:40}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left"))
+        }
+        None => (ProgressBar::new_spinner(), format!("{{spinner}} {{pos}} {what}  {{per_sec}}")),
+    };
+    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// `HH:MM:SS`, to the nearest second.
 pub(crate) fn clock(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
-/// How wide a line may get: what `COLUMNS` says, a hundred columns on a terminal, and no limit for programs that read it.
-fn page() -> usize {
+/// How wide a line may get: what `COLUMNS` says, else the terminal, else no limit: for programs that read it.
+pub(crate) fn page() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    columns.unwrap_or(if std::io::stdout().is_terminal() { WIDTH } else { usize::MAX })
-}
-
-fn push_row<const N: usize>(text: &mut String, widths: &[usize; N], row: [&str; N], page: usize) {
-    let mut line = String::new();
-    for (column, (value, width)) in row.iter().zip(widths).enumerate() {
-        if column > 0 {
-            line.push_str(GAP);
-        }
-        let _ = write!(line, "{value:width$}");
-    }
-    let line = line.trim_end();
-    match line.char_indices().nth(page) {
-        Some(_) => text.extend(line.chars().take(page.saturating_sub(1)).chain(['…'])),
-        None => text.push_str(line),
-    }
-    text.push('\n');
+    let terminal = || terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let stated = columns.or_else(terminal).filter(|&columns| columns > 0);
+    stated.unwrap_or(if std::io::stdout().is_terminal() { WIDTH } else { usize::MAX })
 }
 
 fn columns(text: &str) -> usize {
     text.chars().count()
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split(['\n', '\r']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -135,11 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn a_long_row_is_cut_at_the_width_of_the_page() {
-        let mut text = String::new();
-        push_row(&mut text, &[3, 200], ["a", &"é".repeat(200)], WIDTH);
-        assert_eq!(text.trim_end().chars().count(), WIDTH);
-        assert!(text.starts_with("a    é") && text.ends_with("…\n"), "{text}");
+    fn a_paragraph_is_broken_between_words() {
+        assert_eq!(wrap("one two  three", 8), ["one two", "three"]);
+        assert_eq!(wrap("do `a b c` now", 5), ["do", "`a b c`", "now"]);
+        assert_eq!(wrap("overlong", 3), ["overlong"]);
+        assert_eq!(wrap("", 3), [""]);
+    }
+
+    #[test]
+    fn a_path_carries_what_is_given_and_encodes_it() {
+        assert_eq!(path("/v1/x", &[("a", None)]), "/v1/x");
+        assert_eq!(path("/v1/x", &[("a", None), ("b", Some("c d&e".to_owned()))]), "/v1/x?b=c+d%26e");
     }
 
     #[test]

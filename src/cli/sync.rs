@@ -231,11 +231,7 @@ async fn switch(client: &Client, id: &RecipeId, action: &str, done: &str, json: 
 }
 
 async fn delete(client: &Client, id: &RecipeId, abandon: bool, json: bool) -> Result<(), Error> {
-    let answer = client.call(Call::new(Method::DELETE, format!("/v1/recipes/{id}?abandon={abandon}"))).await?;
-    if answer.status == StatusCode::CONFLICT && !abandon {
-        return Err(Error::Refused(format!("{} (--abandon makes dead letters of what waits)", answer.reason())));
-    }
-    let body = answer.accepted()?;
+    let body = client.accepted(Call::new(Method::DELETE, format!("/v1/recipes/{id}?abandon={abandon}"))).await?;
     if json { render::json(&body) } else { render::line(&format!("{id} deleted")) }
 }
 

@@ -151,6 +151,8 @@ impl Writer {
             let known = self.ids.find(incoming.print.id).map_err(|error| PublishError::Unwritable {
                 message: format!("the memory of event ids can't be read: {error}"),
             })?;
+            // What was lost is not known any more: its publisher is the one who can bring it back.
+            let known = known.filter(|known| !self.has_lost(&request.feed, known.offset));
             let fate = match (known, fresh.entry(incoming.print.id)) {
                 (Some(known), _) => {
                     self.check_repeat(&request.feed, incoming, known, group)?;
@@ -200,6 +202,10 @@ impl Writer {
     fn stored(&self, feed: &FeedName, offset: Offset) -> Option<hms_actors::event::Event> {
         let located = self.shared.state().locate(feed, offset, offset + 1, 1).ok()??;
         reader::read_now(located, feed, 1).ok()?.pop()
+    }
+
+    fn has_lost(&self, feed: &FeedName, offset: Offset) -> bool {
+        self.shared.state().feeds.get(feed).is_some_and(|feed| feed.has_lost(offset))
     }
 
     fn staged_feed(&self, feed: &FeedName, group: &Group) -> StagedFeed {

@@ -135,6 +135,23 @@ pub(super) fn scan(bytes: &[u8], number: u64, tail: Tail) -> Scan {
     Scan { frames, state: Condition::Damaged { bytes: bytes.len().saturating_sub(HEADER + kept) } }
 }
 
+impl Scan {
+    /// So many bytes of the file were once synced: where fewer of them are good, that is no torn tail.
+    pub fn expect(&mut self, bytes: &[u8], number: u64, synced: u64) {
+        let end = match self.state {
+            Condition::Whole => bytes.len(),
+            Condition::Torn { end } => end,
+            Condition::Damaged { .. } => return,
+        };
+        if (end as u64) < synced {
+            *self = scan(bytes, number, Tail::Synced);
+            let unread = if let Condition::Damaged { bytes } = self.state { bytes } else { 0 };
+            let gone = synced.saturating_sub(bytes.len() as u64) as usize;
+            self.state = Condition::Damaged { bytes: unread + gone };
+        }
+    }
+}
+
 fn torn(mut frames: Vec<Frame>, end: usize) -> Scan {
     frames.retain(|frame| frame.at < end);
     Scan { frames, state: Condition::Torn { end } }

@@ -1,6 +1,7 @@
 //! `FeedLog`: the embedded durable log of events, as the rest of the node sees it.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -19,7 +20,7 @@ use super::admission::Request;
 use super::files::Folder;
 use super::reader::{self, Span};
 use super::recovery::{OpenError, Problem, Recovered, recover};
-use super::state::{Entries, Feed, Shared, first_published};
+use super::state::{Entries, Feed, Reader, Shared, first_published};
 use super::writer::{Job, OpenJournal, Writer};
 use super::{Accepted, NewEvent, PublishError};
 
@@ -108,6 +109,7 @@ impl FeedLog {
         let Recovered { state, ids, active } =
             recover(&folder, &open, options.segment_bytes).map_err(|problem| match problem {
                 Problem::Version(path, found) => OpenError::Version { path, found },
+                Problem::Missing(path) => OpenError::Missing(path),
                 Problem::Io(error) => io(error),
             })?;
         let shared = Arc::new(Shared::new(state));
@@ -162,18 +164,39 @@ impl FeedLog {
 
     /// From now on events at and above `position` are kept for this reader. Again: moves it, also back.
     pub fn register_reader(&self, feed: &FeedName, reader: &str, position: Offset) {
-        self.shared.state().feed(feed).readers.insert(reader.to_owned(), position);
+        self.shared.state().feed(feed).readers.entry(reader.to_owned()).or_default().position = position;
         self.shared.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The reader needs nothing below `below` any more. Never moves it back.
     pub fn advance(&self, feed: &FeedName, reader: &str, below: Offset) {
         if let Some(known) = self.shared.state().feeds.get_mut(feed)
-            && let Some(position) = known.readers.get_mut(reader)
+            && let Some(reader) = known.readers.get_mut(reader)
         {
-            *position = below.max(*position);
+            reader.advance(below);
             self.shared.moves.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The reader needs these events whole until it has passed all of them: a request is repeated with what it began
+    /// with, also where a part of it is settled.
+    pub fn keep(&self, feed: &FeedName, reader: &str, events: Range<Offset>) {
+        let mut state = self.shared.state();
+        let reader = state.feed(feed).readers.entry(reader.to_owned()).or_default();
+        if !reader.kept.contains(&events) {
+            reader.kept.push(events);
+        }
+    }
+
+    /// The offsets from `from` up to the head that were given out and at which there is no event any more. For who
+    /// has not passed them they are lost: retention lets nothing go that a reader needs.
+    pub fn missing(&self, feed: &FeedName, from: Offset) -> Vec<Range<Offset>> {
+        self.shared.state().feeds.get(feed).map_or_else(Vec::new, |feed| feed.missing(from))
+    }
+
+    /// Gives out no offset below `to`: somebody has a receipt for them.
+    pub fn skip_to(&self, feed: &FeedName, to: Offset) {
+        self.shared.state().feed(feed).announce(to);
     }
 
     pub fn remove_reader(&self, feed: &FeedName, reader: &str) {
@@ -278,10 +301,10 @@ impl EventLog for FeedLog {
 
 fn info(name: &FeedName, feed: &Feed) -> FeedInfo {
     let head = *feed.head.borrow();
-    let reader = |(name, &position): (&String, &Offset)| ReaderInfo {
+    let reader = |(name, reader): (&String, &Reader)| ReaderInfo {
         name: name.clone(),
-        position,
-        lag: head.saturating_sub(position),
+        position: reader.position,
+        lag: head.saturating_sub(reader.position),
     };
     let readers = feed.readers.iter().map(reader).collect();
     FeedInfo { name: name.clone(), head, oldest: feed.oldest(), bytes: feed.bytes, readers }

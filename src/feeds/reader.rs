@@ -12,6 +12,7 @@ use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{FeedName, Offset};
 
+use super::files::INDEX;
 use super::frame;
 use super::index::Entry;
 use super::record;
@@ -73,6 +74,7 @@ async fn read_located(located: Located, span: &Span) -> io::Result<Vec<Event>> {
 /// Reads events in order, up to the one with which `max_bytes` of data are reached.
 pub(super) fn read_now(located: Located, feed: &FeedName, max_bytes: usize) -> io::Result<Vec<Event>> {
     let (log, mut offset) = (located.log, located.first);
+    let remedy = remedy(&located.entries);
     let entries = located.entries.load()?;
     let mut rest = entries.as_slice();
     let mut events = Vec::new();
@@ -85,7 +87,7 @@ pub(super) fn read_now(located: Located, feed: &FeedName, max_bytes: usize) -> i
         log.read_exact_at(&mut buffer, u64::from(start))?;
         for entry in chunk {
             let event = event_in(&buffer[(entry.position - start) as usize..], feed, offset)
-                .ok_or_else(|| damaged(offset, entry))?;
+                .ok_or_else(|| damaged(offset, entry, &remedy))?;
             bytes += event.data.len();
             offset += 1;
             events.push(event);
@@ -116,12 +118,22 @@ fn event_in(bytes: &[u8], feed: &FeedName, offset: Offset) -> Option<Event> {
     (view.feed == feed.as_str() && view.stamp.offset == offset).then(|| view.to_event())
 }
 
-fn damaged(offset: Offset, entry: &Entry) -> io::Error {
+/// A start looks into every segment that has no index, and into the one that is written.
+fn remedy(entries: &Entries) -> String {
+    match entries {
+        Entries::Here(_) => "Start the node again".to_owned(),
+        Entries::Stored { run, .. } => {
+            format!("Stop the node, remove events/{:012}.{INDEX} and start it again", run.segment)
+        }
+    }
+}
+
+fn damaged(offset: Offset, entry: &Entry, remedy: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!(
-            "the event at offset {offset} is damaged on disk (byte {} of its segment). Stop the node, remove that \
-             segment's .idx file and start again: what can be read is kept, the damaged file is set aside",
+            "the event at offset {offset} is damaged on disk (byte {} of its segment). {remedy}: what can be read is \
+             kept, the damaged file is set aside, and what is lost becomes a dead letter",
             entry.position
         ),
     )

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hms_actors::id::{FeedName, Timestamp};
+use hms_actors::id::{FeedName, Offset, Timestamp};
 
 use super::files::{Folder, IDS, INDEX, LOG};
 use super::frame::{self, Condition, HEADER, Header, Scan, Tail};
@@ -17,6 +17,8 @@ use super::record::{Head, decode_heads};
 use super::sealing::begin;
 use super::state::{Segment, Segments, State};
 use super::writer::{Active, OpenJournal};
+use crate::fault;
+use crate::mark::{self, Mark};
 
 /// Why the log can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,11 @@ pub enum OpenError {
     Locked(PathBuf),
     #[error("`{}` is a journal of version {found}, written by a newer program; this one reads version 1", path.display())]
     Version { path: PathBuf, found: u32 },
+    #[error(
+        "`{}` is missing, though events in it were acknowledged: restore the file from a backup. Without one its events \
+         are lost; to go on without them: rm {}", .0.display(), mark::path_of(.0).display()
+    )]
+    Missing(PathBuf),
     #[error("the feeds' journal in `{}` can't be opened: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
 }
@@ -40,6 +47,8 @@ pub(super) struct Recovered {
 pub(super) enum Problem {
     #[error("version {0}")]
     Version(PathBuf, u32),
+    #[error("missing")]
+    Missing(PathBuf),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -48,6 +57,15 @@ pub(super) enum Problem {
 pub(super) fn recover(folder: &Folder, open: &OpenJournal, segment_bytes: u64) -> Result<Recovered, Problem> {
     folder.remove_temporary()?;
     let logs = folder.list(LOG)?;
+    for marked in folder.list(&format!("{LOG}.{}", mark::EXTENSION))? {
+        let log = folder.file(marked, LOG);
+        match logs.last() {
+            // Left by a crash between the next segment's beginning and the removal.
+            Some(&last) if marked < last => mark::remove(&log),
+            Some(&last) if marked == last => {}
+            _ => return Err(Problem::Missing(log)),
+        }
+    }
     for orphan in folder.list(INDEX)?.into_iter().filter(|segment| !logs.contains(segment)) {
         folder.remove(orphan, INDEX)?;
     }
@@ -134,6 +152,22 @@ impl Loading<'_> {
         Ok(())
     }
 
+    /// How many of a segment's events are lost from the ends of feeds: all that it had, without those that are there
+    /// and those whose offsets lie between others'.
+    fn unaccounted(&self, segment: u64, entries: u64, opening: Option<&[Head]>) -> u64 {
+        let before = |feed: &FeedName| {
+            let known = opening?.iter().find(|head| head.feed == *feed);
+            Some(known.map_or(0, |head| head.next)) // the opening record has every feed that ever held an event
+        };
+        let mut ends: HashMap<&FeedName, Offset> = HashMap::new();
+        let mut found = 0;
+        for (feed, run) in self.feeds.iter().filter(|(_, run)| run.segment == segment) {
+            let before = ends.insert(feed, run.end()).or_else(|| before(feed)).unwrap_or(run.first);
+            found += run.end().saturating_sub(before);
+        }
+        entries.saturating_sub(found)
+    }
+
     fn add(&mut self, segment: u64, log_bytes: u64, index_bytes: u64, runs: Vec<(FeedName, Run)>) {
         let live = runs.iter().map(|(_, run)| run.bytes).sum();
         self.segments.insert(segment, Segment { log_bytes, index_bytes, live });
@@ -142,7 +176,10 @@ impl Loading<'_> {
 
     /// The segment that was being written.
     fn last(mut self, last: u64, open: &OpenJournal, segment_bytes: u64) -> Result<Recovered, Problem> {
+        let path = self.folder.file(last, LOG);
+        let (mark, marked) = Mark::open(&path);
         let (mut bytes, mut scan) = self.scan(last, Tail::MayBeTorn)?;
+        scan.expect(&bytes, last, marked.length);
         let heads = self.heads(&bytes, &scan);
         match scan.state {
             Condition::Whole => {}
@@ -152,28 +189,38 @@ impl Loading<'_> {
                 bytes.truncate(end);
             }
             Condition::Damaged { bytes: lost } => {
+                let opening = opening_heads(&bytes, &scan);
                 (bytes, scan) = self.repaired(last, bytes, scan)?;
                 self.rebuild(last, &bytes, &scan, None)?;
-                let heads = beyond(&heads, &self.feeds, lost);
+                let most = match marked.entries {
+                    0 => lost as u64 / frame::SHORTEST + 1,
+                    entries => self.unaccounted(last, entries, opening.as_deref()),
+                };
+                let heads = beyond(&heads, &self.feeds, most);
                 let (active, reading) = begin(self.folder, last + 1, &heads, open, segment_bytes)?;
+                mark::remove(&path);
                 return self.into_log(active, reading, &heads, Contents::default());
             }
         }
         let mut file = open(self.folder.appender(last)?);
         file.truncate(bytes.len() as u64)?;
         file.sync()?;
+        fault::synced(|| self.folder.file(last, LOG), bytes.len() as u64);
         let contents = Contents::of(last, &bytes, &scan);
         let start = scan.frames.iter().find(|frame| frame::event_at(&bytes, **frame).is_some());
         let active = Active {
             number: last,
             file,
+            mark,
             start: start.map_or(bytes.len(), |frame| frame.at) as u64,
             length: bytes.len() as u64,
+            events: contents.lists.iter().map(|list| u64::from(list.run.count)).sum(),
             seal_at: segment_bytes,
             since: contents.since,
             newest: contents.newest.unwrap_or(Timestamp(i64::MIN)),
         };
-        let reading = Arc::new(File::open(self.folder.file(last, LOG))?);
+        active.set_mark();
+        let reading = Arc::new(File::open(path)?);
         self.into_log(active, reading, &heads, contents)
     }
 
@@ -273,14 +320,13 @@ fn opening_heads(bytes: &[u8], scan: &Scan) -> Option<Vec<Head>> {
 }
 
 /// Heads that no lost event can reach: its offset may be in a receipt, and must not be given out again.
-fn beyond(heads: &[Head], runs: &[(FeedName, Run)], lost: usize) -> Vec<Head> {
+fn beyond(heads: &[Head], runs: &[(FeedName, Run)], most: u64) -> Vec<Head> {
     let mut next: HashMap<FeedName, Head> = heads.iter().map(|head| (head.feed.clone(), head.clone())).collect();
     for (feed, run) in runs {
         let fresh = || Head { feed: feed.clone(), next: 0, oldest: 0 };
         let head = next.entry(feed.clone()).or_insert_with(fresh);
         head.next = head.next.max(run.end());
     }
-    let most = lost as u64 / frame::SHORTEST + 1;
     next.into_values().map(|head| Head { next: head.next + most, ..head }).collect()
 }
 

@@ -15,6 +15,7 @@ use super::index::{self, Entry, Listed};
 use super::record::{Head, encode_heads};
 use super::state::{Segment, State};
 use super::writer::{Active, OpenJournal, Writer};
+use crate::mark::{self, Mark};
 
 impl Writer {
     /// Seals the active segment. If that fails it goes on being written, and a later try may succeed.
@@ -58,6 +59,7 @@ impl Writer {
         self.ids.tables.push(table);
         self.ids.recent.clear();
         self.active = active;
+        mark::remove(&self.folder.file(sealed, LOG));
         Ok(())
     }
 
@@ -120,15 +122,20 @@ pub(super) fn begin(
     frame::put(&mut bytes, &encode_heads(0, heads));
     let length = bytes.len() as u64;
     folder.replace(number, LOG, &bytes)?;
+    let file = open_journal(folder.appender(number)?);
+    let (mark, _) = Mark::open(&folder.file(number, LOG));
     let active = Active {
         number,
-        file: open_journal(folder.appender(number)?),
+        file,
+        mark,
         start: length,
         length,
+        events: 0,
         seal_at: length + segment_bytes,
         since: None,
         newest: Timestamp(i64::MIN),
     };
+    active.set_mark();
     Ok((active, Arc::new(File::open(folder.file(number, LOG))?)))
 }
 

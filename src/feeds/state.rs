@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -77,9 +78,31 @@ pub(super) struct Feed {
     pub tail: Vec<Entry>,
     /// Of frames that are kept.
     pub bytes: u64,
-    pub readers: BTreeMap<String, Offset>,
+    pub readers: BTreeMap<String, Reader>,
+    /// Everything below was let go by retention. What is missing above was lost.
+    floor: Offset,
     /// Its oldest event is another than the disk knows.
     trimmed: bool,
+}
+
+/// Who still needs events.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Everything below is behind it...
+    pub position: Offset,
+    /// ...but for these, which it needs whole until it has passed them.
+    pub kept: Vec<Range<Offset>>,
+}
+
+impl Reader {
+    pub fn advance(&mut self, below: Offset) {
+        self.position = below.max(self.position);
+        self.kept.retain(|kept| kept.end > below);
+    }
+
+    fn needed(&self) -> Offset {
+        self.kept.iter().map(|kept| kept.start).fold(self.position, Offset::min)
+    }
 }
 
 impl Default for Feed {
@@ -90,6 +113,7 @@ impl Default for Feed {
             tail: Vec::new(),
             bytes: 0,
             readers: BTreeMap::new(),
+            floor: 0,
             trimmed: false,
         }
     }
@@ -174,7 +198,31 @@ impl Feed {
     }
 
     fn come_to(&self, name: &FeedName) -> Head {
-        Head { feed: name.clone(), next: *self.head.borrow(), oldest: self.oldest() }
+        Head { feed: name.clone(), next: *self.head.borrow(), oldest: self.floor }
+    }
+
+    /// The offsets from `from` up to the head at which there is no event any more.
+    pub fn missing(&self, from: Offset) -> Vec<Range<Offset>> {
+        let mut missing = Vec::new();
+        let mut at = from;
+        for run in &self.runs {
+            if at < run.first {
+                missing.push(at..run.first);
+            }
+            at = at.max(run.end());
+        }
+        let head = *self.head.borrow();
+        if at < head {
+            missing.push(at..head);
+        }
+        missing
+    }
+
+    /// Whether the event was given this offset, is not there, and retention has not let it go.
+    pub fn has_lost(&self, offset: Offset) -> bool {
+        let next = self.runs.partition_point(|run| run.end() <= offset);
+        let held = self.runs.get(next).is_some_and(|run| run.first <= offset);
+        (self.floor..*self.head.borrow()).contains(&offset) && !held
     }
 
     /// A feed that was only asked about does not exist yet.
@@ -184,7 +232,7 @@ impl Feed {
 
     /// What all readers have behind them; `None` without readers.
     pub fn passed(&self) -> Option<Offset> {
-        self.readers.values().min().copied()
+        self.readers.values().map(Reader::needed).min()
     }
 
     /// What of a run may go that is older than retention: what readers have passed, all if there are none.
@@ -194,6 +242,8 @@ impl Feed {
 
     /// Drops the events below `to`. The segments' bytes become garbage, nothing is written.
     pub fn trim(&mut self, to: Offset, store: &mut Segments) -> io::Result<()> {
+        self.trimmed |= to > self.floor;
+        self.floor = to.max(self.floor);
         while let Some(run) = self.runs.front_mut().filter(|run| run.first < to) {
             let active = run.segment == store.active.0;
             let count = u32::try_from(to - run.first).unwrap_or(u32::MAX).min(run.count);
@@ -205,7 +255,6 @@ impl Feed {
                 let index = File::open(store.folder.file(run.segment, INDEX))?;
                 lengths(&index::entries(&index, run, 0, count)?)
             };
-            self.trimmed = true;
             self.bytes -= freed;
             store.segment(run.segment).live -= freed;
             if active {

@@ -13,7 +13,7 @@ use hms_actors::id::Timestamp;
 use tokio::sync::oneshot;
 
 use super::admission::{Group, Request};
-use super::files::{Folder, JournalFile};
+use super::files::{Folder, JournalFile, LOG};
 use super::frame;
 use super::ids::Ids;
 use super::log::Options;
@@ -21,6 +21,7 @@ use super::record::encode_heads;
 use super::state::Shared;
 use super::{Accepted, PublishError};
 use crate::fault;
+use crate::mark::{Mark, Marked};
 
 /// Requests are taken into one group up to this size.
 const GROUP_BYTES: u64 = 8 * 1024 * 1024;
@@ -56,14 +57,30 @@ pub(super) struct Writer {
 pub(super) struct Active {
     pub number: u64,
     pub file: Box<dyn JournalFile>,
+    pub mark: Mark,
     /// Where its first event is or will be.
     pub start: u64,
     /// All of it is synced.
     pub length: u64,
+    /// Events in it, also those that are let go.
+    pub events: u64,
     pub seal_at: u64,
     /// Publication of its first event.
     pub since: Option<Timestamp>,
     pub newest: Timestamp,
+}
+
+impl Active {
+    /// So much more of it is synced.
+    fn grow(&mut self, bytes: u64, events: u64) {
+        self.length += bytes;
+        self.events += events;
+        self.set_mark();
+    }
+
+    pub fn set_mark(&self) {
+        self.mark.set(Marked { length: self.length, entries: self.events });
+    }
 }
 
 impl Writer {
@@ -139,7 +156,7 @@ impl Writer {
         frame::put(&mut bytes, &encode_heads(self.active.length as u32, &trimmed));
         match self.write(&bytes) {
             Ok(()) => {
-                self.active.length += bytes.len() as u64;
+                self.active.grow(bytes.len() as u64, 0);
                 self.shared.state().store.segment(self.active.number).log_bytes += bytes.len() as u64;
             }
             Err(error) => tracing::warn!(%error, "what retention removes can't be recorded"),
@@ -151,7 +168,9 @@ impl Writer {
             return Err(self.take_back(&error));
         }
         fault::point("feeds.after_write");
-        self.active.file.sync().map_err(|error| self.fail(format!("syncing the journal failed: {error}")))?;
+        let written = self.active.length..self.active.length + bytes.len() as u64;
+        fault::sync(|| self.folder.file(self.active.number, LOG), written, || self.active.file.sync())
+            .map_err(|error| self.fail(format!("syncing the journal failed: {error}")))?;
         fault::point("feeds.after_sync");
         Ok(())
     }
@@ -200,7 +219,7 @@ impl Writer {
         segment.log_bytes += length;
         segment.live += length;
         drop(state);
-        self.active.length += length;
+        self.active.grow(length, group.staged.len() as u64);
         if length > 0 {
             self.active.since.get_or_insert(group.published);
             self.active.newest = self.active.newest.max(group.published);

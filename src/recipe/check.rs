@@ -2,13 +2,16 @@
 //! in `grammar`.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hms_actors::id::RecipeId;
+use hms_actors::policy::circuit::CircuitSettings;
+use hms_actors::policy::rate::RateSettings;
 use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
 
 use super::auth;
-use super::grammar::{ONLY_FOR, RecipeDoc, SourceDoc, TargetDoc};
+use super::grammar::{CircuitDoc, ONLY_FOR, RateLimitDoc, RecipeDoc, SourceDoc, TargetDoc};
 use super::headers;
 use super::model::{
     Adapter, Batch, BatchFormat, FileFormat, FileTarget, From, Method, Recipe, RestTarget, SftpTarget, Source, Target,
@@ -21,6 +24,7 @@ use crate::yaml::values::{Pairs, Text};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+const SHORTEST_OPEN: Duration = Duration::from_millis(100);
 const RETRIES: u64 = 3;
 const CONCURRENCY: u64 = 8;
 
@@ -82,6 +86,16 @@ fn check_names(targets: &[Located<TargetDoc>], errors: &mut Collector<'_>) {
     }
 }
 
+/// `None` only if an error was reported.
+fn rate(doc: RateLimitDoc) -> Option<RateSettings> {
+    let (rate, burst) = match doc {
+        RateLimitDoc::Short(rate) => (rate, 1),
+        RateLimitDoc::Table(table) => (table.rate?.value, table.burst.map_or(1, |burst| burst.value.0)),
+    };
+    let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new)?;
+    Some(RateSettings { count: NonZeroU32::new(rate.requests)?, per: rate.per, burst })
+}
+
 /// Checks one target against what is known of its recipe.
 struct Check<'c, 'a> {
     id: Option<&'c RecipeId>,
@@ -101,8 +115,29 @@ impl Check<'_, '_> {
             AdapterKind::Sftp => self.sftp(&doc).map(Adapter::Sftp),
             AdapterKind::File => self.file(&doc).map(Adapter::File),
         };
+        let circuit = doc.circuit.take().map_or_else(CircuitSettings::default, |circuit| self.circuit(circuit.value));
+        let rate = doc.rate_limit.take().and_then(|limit| rate(limit.value));
         let renamed_from = doc.renamed_from.map(|name| name.value);
-        Some(Target { name: doc.name?.value, adapter: adapter?, map, renamed_from })
+        Some(Target { name: doc.name?.value, adapter: adapter?, map, renamed_from, circuit, rate })
+    }
+
+    fn circuit(&mut self, doc: CircuitDoc) -> CircuitSettings {
+        let default = CircuitSettings::default();
+        let open_for = doc.open_for.map_or(default.open_for, |time| time.value);
+        if let Some(time) = doc.open_for.filter(|time| time.value < SHORTEST_OPEN) {
+            self.errors
+                .error(time.at, "the shortest `open_for` is 100ms")
+                .help("a partner that is down is not asked in a tight loop");
+        }
+        if let Some(time) = doc.max_open_for.filter(|time| time.value < open_for) {
+            let error = self.errors.error(time.at, "`max_open_for` is shorter than `open_for`");
+            error.help("the open time doubles from `open_for` up to `max_open_for`");
+        }
+        CircuitSettings {
+            failures: doc.failures.map_or(default.failures, |n| u32::try_from(n.value.0).unwrap_or(u32::MAX)),
+            open_for,
+            max_open_for: doc.max_open_for.map_or(default.max_open_for, |time| time.value).max(open_for),
+        }
     }
 
     fn keys_belong(&mut self, kind: AdapterKind, doc: &TargetDoc) {

@@ -19,8 +19,7 @@ use crate::yaml::tree::{Node, Value};
 use crate::yaml::values::{Number, Pairs, SecretName, Text};
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-pub const UNAVAILABLE: &[&str] =
-    &["rate_limit", "circuit", "classification", "residency", "on_deny", "client_cert", "protect"];
+pub const UNAVAILABLE: &[&str] = &["classification", "residency", "on_deny", "client_cert", "protect"];
 
 record! {
     /// A sync recipe: what to copy, where, and how often.
@@ -101,9 +100,9 @@ record! {
         optional map: Pairs<Text>,
         /// The target's earlier name: takes over its checkpoint, plan, tickets and dead letters.
         optional renamed_from: TargetName,
-        /// How often requests may start: `50/s`, or `{rate: 50/s, burst: 10}`. Not available yet.
+        /// How often requests may start: `50/s`, or `{rate: 50/s, burst: 10}`. Default: no limit.
         optional rate_limit: RateLimitDoc,
-        /// When to stop trying and when to probe. Not available yet.
+        /// When to stop trying and when to probe.
         optional circuit: CircuitDoc,
         /// external (default) or internal. Not available yet.
         optional classification: Classification,

@@ -1,6 +1,7 @@
 //! From the checked model to the heart's settings, and what each target is promised.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono_tz::Tz;
 use hms_actors::id::{Revision, TargetName};
@@ -22,6 +23,9 @@ pub fn settings(
         name: target.name.clone(),
         revision: changed.get(&target.name).copied().unwrap_or(revision),
         retries: recipe.retries,
+        circuit: target.circuit,
+        rate: target.rate,
+        patience: patience(&target.adapter),
         lane: lane(&target.adapter),
     };
     RecipeSettings {
@@ -53,6 +57,17 @@ fn lane(adapter: &Adapter) -> Lane {
         Adapter::Rest(rest) => Lane::Requests { concurrency: rest.concurrency, max_events: rest.batch.max_events },
         Adapter::Sftp(sftp) => Lane::Files(file_settings(&sftp.file)),
         Adapter::File(file) => Lane::Files(file_settings(file)),
+    }
+}
+
+/// How long one attempt may take, with all the waits that an adapter has inside: beyond that it hangs.
+fn patience(adapter: &Adapter) -> Duration {
+    match adapter {
+        // Connecting, a token, the request itself, and once more with a fresh token.
+        Adapter::Rest(rest) => rest.timeout * 4 + Duration::from_secs(30),
+        // Each step has the timeout; planning anew, with its looks at the file, is tried five times.
+        Adapter::Sftp(sftp) => sftp.timeout * 60 + Duration::from_secs(60),
+        Adapter::File(_) => Duration::from_secs(600),
     }
 }
 

@@ -11,6 +11,7 @@ mod headers;
 pub mod heart;
 pub mod meeting;
 pub mod model;
+pub mod own;
 pub mod schedule;
 pub mod template;
 mod url_template;

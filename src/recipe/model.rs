@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetName};
+use hms_actors::policy::circuit::CircuitSettings;
+use hms_actors::policy::rate::RateSettings;
 use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,8 @@ pub struct Target {
     /// (field, name at the partner), in order of appearance.
     pub map: Vec<(String, String)>,
     pub renamed_from: Option<TargetName>,
+    pub circuit: CircuitSettings,
+    pub rate: Option<RateSettings>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::file::{AppendError, Appender, Health, at, sync_dir};
 use super::group::lock;
 use super::segments::{Lines, Reader, Segment};
+use crate::mark;
 
 /// The writing end. There is one, on the ledger's thread.
 pub(super) struct Journal {
@@ -36,8 +37,12 @@ impl Journal {
         }
         let first = firsts.pop().expect("one was pushed if there was none");
         let path = segment_path(dir, first);
+        refuse_missing(dir, &path)?;
         let (lines, length) = if path.exists() { scan_active(&path, first)? } else { Default::default() };
         let mut active = Appender::open(&path, health.clone())?;
+        if length < active.marked() {
+            return Err(cut_short(&path, length, active.marked()));
+        }
         if length < active.synced() {
             tracing::warn!("{}: the torn last line was cut at byte {length}", path.display());
         }
@@ -67,15 +72,24 @@ impl Journal {
     /// Begins a new segment. If that fails the old one just goes on growing: no record waits for it.
     fn roll(&mut self) {
         let path = segment_path(&self.dir, self.next);
-        let created = Appender::open(&path, self.health.clone())
-            .and_then(|file| sync_dir(&self.dir).map(|()| file).map_err(|e| at(&self.dir, "sync", &e)));
+        let created = fs::File::open(&self.dir).map_err(|e| at(&self.dir, "open", &e)).and_then(|dir| {
+            let file = Appender::open(&path, self.health.clone())?;
+            dir.sync_all().map_err(|e| at(&self.dir, "sync", &e))?;
+            Ok(file)
+        });
         match created {
             Ok(file) => {
-                self.active = file;
+                let sealed = std::mem::replace(&mut self.active, file);
+                mark::remove(sealed.path());
                 let lines = Some(Lines::default());
                 lock(&self.segments).push(Segment { first: self.next, path, length: 0, lines });
             }
-            Err(failure) => tracing::warn!("no new audit segment yet: {failure}"),
+            Err(failure) => {
+                tracing::warn!("no new audit segment yet: {failure}");
+                // A file with this number would say that the old one ends here.
+                mark::remove(&path);
+                let _ = fs::remove_file(&path);
+            }
         }
     }
 
@@ -97,6 +111,34 @@ fn first_seqs(dir: &Path) -> Result<Vec<u64>, Failure> {
     }
     firsts.sort_unstable();
     Ok(firsts)
+}
+
+/// A mark without its file: what was written last is gone.
+fn refuse_missing(dir: &Path, active: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(dir).map_err(|e| at(dir, "list", &e))? {
+        let mark = entry.map_err(|e| at(dir, "list", &e))?.path();
+        let later = mark.extension().is_some_and(|extension| extension == "mark") && mark >= mark::path_of(active);
+        let journal = mark.with_extension("");
+        if later && !journal.exists() {
+            return Err(lost(&journal, "is missing"));
+        }
+    }
+    Ok(())
+}
+
+fn cut_short(path: &Path, length: u64, marked: u64) -> Failure {
+    lost(path, &format!("is whole only up to byte {length}, though {marked} bytes of it were on disk to stay"))
+}
+
+/// Nothing is forgotten unless a human says so, by removing the mark.
+fn lost(path: &Path, how: &str) -> Failure {
+    let mark = mark::path_of(path);
+    Failure::node(format!(
+        "{} {how}. The audit proves what was delivered, so nothing is dropped by itself: restore the file from a backup. \
+         Without one, what the lost records tell of may be sent twice; to go on all the same: rm {}",
+        path.display(),
+        mark.display()
+    ))
 }
 
 /// The whole lines of the active segment and the length that they take.
@@ -135,14 +177,16 @@ fn check(line: &[u8], seq: u64) -> Result<(), String> {
 
 /// Damage that no crash of this program leaves behind.
 pub(super) fn damaged(path: &Path, line: u64, byte: Option<u64>, why: &str) -> Failure {
-    let path = path.display();
     let cut = byte.map_or(String::new(), |byte| {
         format!(
-            ", or, if the machine has just lost power and these are its last moments, cut it: truncate -s {byte} {path}"
+            ", or, if the machine has just lost power and these are its last moments, cut it: truncate -s {byte} {}; rm {}",
+            path.display(),
+            mark::path_of(path).display()
         )
     });
     Failure::node(format!(
-        "{path} is damaged at line {line}: {why}. The audit proves what was delivered, so nothing is dropped by \
-         itself: restore the file from a backup{cut}"
+        "{} is damaged at line {line}: {why}. The audit proves what was delivered, so nothing is dropped by \
+         itself: restore the file from a backup{cut}",
+        path.display()
     ))
 }

@@ -71,8 +71,14 @@ impl Cache {
         .unwrap_or_else(|_| Err("reading it panicked".to_owned()))
     }
 
-    /// Stores the changes, all or none. After an error the cache is not used again.
-    pub fn save(&mut self, changes: Vec<Change>) -> Result<(), sled::Error> {
+    /// Stores the changes, all or none. After an error the cache is not used again: what it lacks then, later
+    /// changes would hide. sled may panic over a disk that is full.
+    pub fn save(&mut self, changes: Vec<Change>) -> Result<(), String> {
+        catch_unwind(AssertUnwindSafe(|| self.save_all(changes).map_err(|error| error.to_string())))
+            .unwrap_or_else(|_| Err("writing it panicked".to_owned()))
+    }
+
+    fn save_all(&mut self, changes: Vec<Change>) -> Result<(), sled::Error> {
         let mut batch = sled::Batch::default();
         for (row, value) in changes {
             self.save_row(&json(&row), value.as_deref(), &mut batch)?;
@@ -177,6 +183,10 @@ fn read_state(db: &sled::Db) -> Result<(State, Seal), String> {
     }
     let open = state.tickets.values().filter(|ticket| ticket.state == TicketState::Open);
     state.open = open.map(|ticket| ((ticket.key.clone(), ticket.cause), ticket.number)).collect();
+    let waiting = state.letters.values().filter_map(|letter| Some((letter.key.clone(), letter.cause?)));
+    for incident in waiting.collect::<Vec<_>>() {
+        *state.waiting.entry(incident).or_default() += 1;
+    }
     Ok((state, seal))
 }
 

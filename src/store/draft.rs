@@ -4,12 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use hms_actors::failure::Failure;
-use hms_actors::id::{Epoch, Offset, TargetKey, Timestamp};
+use hms_actors::id::{Epoch, FeedName, Offset, TargetKey, Timestamp};
 use hms_actors::receipt::{Cause, Entry};
 
 use super::fences::Fences;
 use super::record::{Body, Record};
-use super::state::{Counters, State};
+use super::state::{Counters, DROP_LETTER, State, TicketUpdate};
 use super::writer::Job;
 use super::{canonical, work};
 
@@ -21,6 +21,10 @@ pub(super) struct Draft<'a> {
     /// What the group itself settles, opens and closes: its records are not in the state yet.
     settled: HashSet<(TargetKey, Offset)>,
     tickets: HashMap<(TargetKey, Cause), Option<u64>>,
+    /// Dead letters that the group delivers or drops.
+    removed: HashSet<u64>,
+    /// Dead letters that the group makes, by what waits for them.
+    added: HashMap<(TargetKey, Cause), u64>,
     pub outcome: Outcome,
 }
 
@@ -36,17 +40,11 @@ pub(super) struct Outcome {
     pub written: Vec<(TargetKey, Vec<Entry>)>,
 }
 
-pub(super) struct TicketUpdate {
-    pub number: u64,
-    pub attempts: u32,
-    pub backlog: u64,
-    pub last_error: String,
-}
-
 impl<'a> Draft<'a> {
     pub fn new(state: &'a State, fences: &'a Fences, time: Timestamp) -> Self {
-        let (settled, tickets) = Default::default();
-        Self { state, fences, time, next: state.counters.clone(), settled, tickets, outcome: Outcome::default() }
+        let (settled, tickets, removed, added) = Default::default();
+        let (next, outcome) = (state.counters.clone(), Outcome::default());
+        Self { state, fences, time, next, settled, tickets, removed, added, outcome }
     }
 
     /// Adds what the job wants, or says why it can't be. The others of the group go on.
@@ -59,6 +57,7 @@ impl<'a> Draft<'a> {
                 self.state.check_recipe(&change)?;
                 self.push(Body::Recipe(change))
             }
+            Job::DropLetter { number, by, reason } => self.drop_letter(number, by, reason),
             Job::Operator { action, subject, details } => self.push(Body::Operator { action, subject, details }),
         }
     }
@@ -70,7 +69,12 @@ impl<'a> Draft<'a> {
         let mut written = Vec::with_capacity(entries.len());
         for entry in entries {
             if let Some(number) = self.number_for(&target, &entry)? {
+                // A dead letter's record speaks of its own feed.
+                let feed = self.feed_of(&entry).unwrap_or(feed);
                 self.push(Body::of(&entry, &target, feed, number))?;
+                if let Entry::Delivered { letter: Some(letter), .. } = &entry {
+                    self.close_if_last(*letter)?;
+                }
                 written.push(entry);
             }
         }
@@ -81,28 +85,38 @@ impl<'a> Draft<'a> {
     /// The number of the ticket or dead letter that the entry makes (0 if it makes none); `None` leaves it out.
     fn number_for(&mut self, target: &TargetKey, entry: &Entry) -> Result<Option<u64>, Failure> {
         Ok(match entry {
+            Entry::Delivered { letter: Some(letter), .. } => self.takes_letter(target, *letter).then_some(0),
             Entry::Delivered { event, .. } => self.settles(target, event.offset).then_some(0),
-            Entry::DeadLettered { event, .. } => {
+            Entry::DeadLettered { event, cause, .. } => {
                 if !self.settles(target, event.offset) {
                     return Ok(None);
+                }
+                if let Some(cause) = cause {
+                    *self.added.entry((target.clone(), *cause)).or_default() += 1;
                 }
                 let number = take(&mut self.next.letter);
                 self.outcome.letters.push((number, work::encode_event(event)?));
                 Some(number)
             }
-            Entry::TicketOpened { cause, attempts, backlog, last_error, .. } => {
-                let (attempts, backlog, last_error) = (*attempts, *backlog, last_error.clone());
+            Entry::TicketOpened { cause, attempts, backlog, last_error, reason } => {
+                let (attempts, backlog) = (*attempts, *backlog);
+                let (last_error, reason) = (last_error.clone(), reason.clone());
                 let incident = (target.clone(), *cause);
                 if let Some(number) = self.ticket_of(&incident) {
-                    self.outcome.updates.push(TicketUpdate { number, attempts, backlog, last_error });
+                    self.outcome.updates.push(TicketUpdate { number, attempts, backlog, last_error, reason });
                     return Ok(None);
                 }
                 let number = take(&mut self.next.ticket);
                 self.tickets.insert(incident, Some(number));
                 Some(number)
             }
-            Entry::TicketResolved { ticket, .. } => self.close_ticket(*ticket).map(|_| 0),
-            Entry::AttemptFailed { .. } | Entry::FileChanged { .. } => Some(0),
+            Entry::TicketResolved { ticket, by, .. } => {
+                if by.is_none() && self.waits_for_letters(*ticket) {
+                    return Ok(None);
+                }
+                self.close_ticket(*ticket).map(|_| 0)
+            }
+            Entry::AttemptFailed { .. } | Entry::FileChanged { .. } | Entry::Circuit { .. } => Some(0),
         })
     }
 
@@ -110,6 +124,76 @@ impl<'a> Draft<'a> {
         let none = || Failure::refused(format!("there is no open ticket {number}"));
         let key = self.close_ticket(number).ok_or_else(none)?;
         self.push(Body::TicketResolved { key, number, action, by: Some(by), note })
+    }
+
+    fn feed_of(&self, entry: &Entry) -> Option<&'a FeedName> {
+        match entry {
+            Entry::Delivered { letter: Some(letter), .. } | Entry::AttemptFailed { letter: Some(letter), .. } => {
+                self.state.letters.get(letter).map(|letter| &letter.feed)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the dead letter is this target's, and nothing before has removed it.
+    fn takes_letter(&mut self, target: &TargetKey, number: u64) -> bool {
+        let known = self.state.letters.get(&number).is_some_and(|letter| self.state.is_of(letter, target));
+        known && self.removed.insert(number)
+    }
+
+    fn drop_letter(&mut self, number: u64, by: String, reason: String) -> Result<(), Failure> {
+        let none = || Failure::refused(format!("there is no dead letter {number}"));
+        let letter = self.state.letters.get(&number).ok_or_else(none)?;
+        if !self.removed.insert(number) {
+            return Err(none());
+        }
+        let details = [
+            ("number", number.to_string()),
+            ("recipe", letter.key.recipe.to_string()),
+            ("target", letter.key.target.to_string()),
+            ("event_id", letter.event_id.clone()),
+            ("offset", letter.offset.to_string()),
+            ("reason", reason),
+        ];
+        let details = details.map(|(name, value)| (name.to_owned(), value)).into();
+        self.push(Body::Operator { action: DROP_LETTER.to_owned(), subject: by, details })?;
+        self.close_if_last(number)
+    }
+
+    /// A ticket about refused events is closed when the last of its dead letters is delivered or dropped.
+    fn close_if_last(&mut self, letter: u64) -> Result<(), Failure> {
+        let Some(letter) = self.state.letters.get(&letter) else { return Ok(()) };
+        let Some(cause @ (Cause::Refused | Cause::Policy)) = letter.cause else { return Ok(()) };
+        let incident = (letter.key.clone(), cause);
+        let left =
+            self.state.waiting.get(&incident).copied().unwrap_or(0) + self.added.get(&incident).copied().unwrap_or(0);
+        // Nothing more is given up while the partner refuses everything: that is an incident without dead letters.
+        let held = self.state.targets.get(&incident.0).is_some_and(|target| target.standing.refuses_all());
+        let removed = self.removed.iter().filter_map(|number| self.state.letters.get(number));
+        let removed = removed.filter(|other| other.key == incident.0 && other.cause == Some(cause)).count() as u64;
+        match self.ticket_of(&incident) {
+            Some(number) if removed >= left && !held => {
+                self.close_ticket(number);
+                let note = Some("its dead letters are delivered or dropped".to_owned());
+                self.push(Body::TicketResolved {
+                    key: incident.0,
+                    number,
+                    action: "settled".to_owned(),
+                    by: None,
+                    note,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the ticket is about dead letters of which some are left.
+    fn waits_for_letters(&self, ticket: u64) -> bool {
+        let known = self.state.tickets.get(&ticket);
+        known.is_some_and(|ticket| {
+            let incident = (ticket.key.clone(), ticket.cause);
+            self.state.waiting.contains_key(&incident) || self.added.contains_key(&incident)
+        })
     }
 
     /// Whether the event is settled by this, and not by anything before.

@@ -9,12 +9,18 @@ use std::sync::{Arc, OnceLock};
 
 use hms_actors::failure::Failure;
 
+use crate::fault;
+use crate::mark::{self, Mark, Marked};
+
 /// A file of which everything below `synced` is on disk to stay.
 #[derive(Debug)]
 pub(super) struct Appender {
     file: File,
     path: PathBuf,
     synced: u64,
+    mark: Mark,
+    /// What the mark said when the file was opened.
+    marked: u64,
     health: Health,
 }
 
@@ -44,7 +50,8 @@ impl Appender {
             Ok((file, length))
         };
         let (file, synced) = open().map_err(|e| at(path, "open", &e))?;
-        Ok(Self { file, path: path.to_owned(), synced, health })
+        let (mark, marked) = Mark::open(path);
+        Ok(Self { file, path: path.to_owned(), synced, mark, marked: marked.length, health })
     }
 
     /// Cuts the file to `length` and syncs it: what a killed process left unsynced is now on disk to stay.
@@ -56,8 +63,35 @@ impl Appender {
             self.file.sync_all()
         };
         cut().map_err(|e| at(&self.path, "cut the torn end of", &e))?;
+        fault::synced(|| self.path.clone(), length);
         self.synced = length;
+        self.set_mark();
         Ok(())
+    }
+
+    fn set_mark(&self) {
+        self.mark.set(Marked { length: self.synced, ..Marked::default() });
+    }
+
+    /// How much of the file was once on disk to stay, as far as its mark says.
+    pub fn marked(&self) -> u64 {
+        self.marked
+    }
+
+    /// Takes the place of `old`, in a folder that is open already: nothing here may fail for want of a descriptor
+    /// once the names have changed.
+    pub fn replace(&mut self, old: &Self, dir: &File) -> io::Result<()> {
+        old.mark.withdraw()?;
+        std::fs::rename(&self.path, &old.path)?;
+        dir.sync_all()
+    }
+
+    /// After [`Self::replace`]: goes on under the name and the mark of the old file.
+    pub fn succeed(&mut self, old: &mut Self) {
+        mark::remove(&self.path);
+        std::mem::swap(&mut self.mark, &mut old.mark);
+        self.path.clone_from(&old.path);
+        self.set_mark();
     }
 
     /// Appends and syncs; returns where the bytes begin. A failed sync is final: the kernel may have dropped
@@ -68,10 +102,12 @@ impl Appender {
         if let Err(error) = self.file.write_all_at(bytes, start) {
             return Err(self.not_written(&error));
         }
-        if let Err(error) = self.file.sync_data() {
+        let written = start..start + bytes.len() as u64;
+        if let Err(error) = fault::sync(|| self.path.clone(), written, || self.file.sync_data()) {
             return Err(self.broken("sync", &error));
         }
         self.synced += bytes.len() as u64;
+        self.set_mark();
         Ok(start)
     }
 

@@ -26,6 +26,7 @@ use hms_actors::failure::Failure;
 
 use super::file::{Appender, Health, at, sync_dir};
 use super::group::Log;
+use crate::mark;
 
 /// Checked on the journal's thread, in the order of the writes.
 pub(super) type Guard = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
@@ -67,17 +68,25 @@ impl Keyed {
         // A rewrite that was not finished; the file itself is whole.
         match fs::remove_file(temporary(path)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(path, "tidy up beside", &e)),
-            _ => {}
+            _ => mark::remove(&temporary(path)),
         }
+        let journal = Self::load(path, compact_above, health)?;
+        let dir = folder(path);
+        sync_dir(dir).map_err(|e| at(dir, "sync", &e))?;
+        Ok(journal)
+    }
+
+    fn load(path: &Path, compact_above: u64, health: Health) -> Result<Self, Failure> {
         let file = Appender::open(path, health.clone())?;
         let mut journal = Self { file, places: BTreeMap::new(), live: 0, compact_above, health };
         let end = journal.replay()?;
+        if end < journal.file.marked() {
+            return Err(cut_short(path, end, journal.file.marked()));
+        }
         if end < journal.file.synced() {
             tracing::warn!("{}: the torn end was cut at byte {end}", path.display());
         }
         journal.file.cut(end)?;
-        let dir = path.parent().expect("a journal stands in a folder");
-        sync_dir(dir).map_err(|e| at(dir, "sync", &e))?;
         Ok(journal)
     }
 
@@ -153,26 +162,38 @@ impl Keyed {
         if garbage <= self.compact_above.max(self.live) {
             return;
         }
-        let temporary = temporary(self.file.path());
-        if let Err(failure) = self.write_live(&temporary) {
-            // The old file stays in use. Not tried again with every write: only when there is twice as much to gain.
-            self.compact_above = garbage * 2;
-            tracing::warn!("{} was not compacted: {failure}", self.file.path().display());
-            // Best effort: the next start removes it too.
-            let _ = fs::remove_file(&temporary);
-            return;
-        }
-        match self.replace_by(&temporary) {
-            Ok(compacted) => *self = compacted,
-            // The old file may have lost its name: nothing more may go into it.
-            Err(failure) => self.health.fail(&failure.message),
+        match self.compacted() {
+            Ok((compacted, dir)) => self.give_way_to(compacted, &dir),
+            Err(failure) => {
+                // The old file stays in use. Not tried again with every write: only when there is twice as much to gain.
+                self.compact_above = garbage * 2;
+                tracing::warn!("{} was not compacted: {failure}", self.file.path().display());
+                // Best effort: the next start removes it too.
+                let temporary = temporary(self.file.path());
+                let _ = fs::remove_file(&temporary);
+                mark::remove(&temporary);
+            }
         }
     }
 
-    fn replace_by(&self, temporary: &Path) -> Result<Self, Failure> {
+    /// The live values in a journal of their own, open, with the folder that both stand in.
+    fn compacted(&self) -> Result<(Self, File), Failure> {
         let path = self.file.path();
-        fs::rename(temporary, path).map_err(|e| at(path, "replace", &e))?;
-        Self::open(path, self.compact_above, self.health.clone())
+        let temporary = temporary(path);
+        self.write_live(&temporary)?;
+        let dir = File::open(folder(path)).map_err(|e| at(folder(path), "open", &e))?;
+        Ok((Self::load(&temporary, self.compact_above, self.health.clone())?, dir))
+    }
+
+    fn give_way_to(&mut self, mut compacted: Self, dir: &File) {
+        match compacted.file.replace(&self.file, dir) {
+            Ok(()) => {
+                compacted.file.succeed(&mut self.file);
+                *self = compacted;
+            }
+            // The old file may have lost its name: nothing more may go into it.
+            Err(error) => self.health.fail(&at(self.file.path(), "replace", &error).message),
+        }
     }
 
     fn write_live(&self, temporary: &Path) -> Result<(), Failure> {
@@ -312,14 +333,39 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the range has this length")
 }
 
+fn folder(path: &Path) -> &Path {
+    path.parent().expect("a journal stands in a folder")
+}
+
 fn temporary(path: &Path) -> PathBuf {
     path.with_extension("new")
 }
 
 fn damaged(path: &Path, byte: u64) -> Failure {
+    let shown = path.display();
+    lost(
+        path,
+        &format!("is damaged at byte {byte}, in what was on disk to stay"),
+        &format!("mv {shown} {shown}.damaged; "),
+    )
+}
+
+fn cut_short(path: &Path, end: u64, marked: u64) -> Failure {
+    let how = match end {
+        0 => "is missing or empty".to_owned(),
+        _ => format!("is whole only up to byte {end}"),
+    };
+    lost(path, &format!("{how}, though {marked} bytes of it were on disk to stay"), "")
+}
+
+/// Nothing is forgotten unless a human says so, by removing the mark.
+fn lost(path: &Path, how: &str, aside: &str) -> Failure {
+    let mark = mark::path_of(path);
     Failure::node(format!(
-        "{} is damaged at byte {byte}, in what was on disk to stay. It holds what was begun at partners, so nothing is \
-         dropped by itself: restore the file from a backup",
-        path.display()
+        "{} {how}. It holds what was begun at partners, or dead letters' events, so nothing is dropped by itself: \
+         restore the file from a backup. Without one, look at what the partners have, then let go of what is lost (a \
+         write that was open may be repeated): {aside}rm {}",
+        path.display(),
+        mark.display()
     ))
 }

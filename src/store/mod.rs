@@ -3,7 +3,7 @@
 //! | folder | what | if it is lost |
 //! | --- | --- | --- |
 //! | `audit/` | the audit: the truth (`audit.rs`, `segments.rs`, `record.rs`) | restore it; it is the proof |
-//! | `work/` | begun work, dead letters' events, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
+//! | `work/` | begun work, dead letters' events, paces of rate limits, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
 //! | `state/` | sled: a cache of what follows from the audit (`cache.rs`) | rebuilt |
 //!
 //! `writer.rs` is the thread that all commits go through, `draft.rs` what it writes for them, `state.rs` and
@@ -23,6 +23,7 @@ mod recipes;
 mod record;
 mod room;
 mod segments;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use hms_actors::failure::Failure;
 use hms_actors::ports::Clock;
+use tokio::sync::watch;
 
 use crate::fault;
 use cache::Cache;
@@ -50,6 +52,7 @@ use state::State;
 use writer::Writer;
 
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
+pub use standing::Note;
 pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
 
 /// A clock that threads can share.
@@ -61,6 +64,7 @@ pub struct Store {
     audit: Reader,
     ledger: Committer<Writer>,
     work: Committer<Keyed>,
+    paces: Committer<Keyed>,
     letters: Arc<Committer<Keyed>>,
     saver: Mutex<Option<Saver>>,
     _lock: File,
@@ -74,6 +78,8 @@ struct Core {
     room: Room,
     clock: SharedClock,
     cache: Mutex<Option<Cache>>,
+    /// The last record that opened or resolved a ticket.
+    ticket_changes: watch::Sender<u64>,
 }
 
 /// The thread that saves the cache, and what ends it.
@@ -119,19 +125,23 @@ impl Store {
         roll_forward(&mut state, &audit)?;
         let mut work = Keyed::open(&work_dir.join("begun.log"), sizes.garbage, health.clone())?;
         let mut letters = Keyed::open(&work_dir.join("dead-letters.log"), sizes.garbage, health.clone())?;
+        let mut paces = Keyed::open(&work_dir.join("paces.log"), sizes.garbage, health.clone())?;
         refuse_work_without_audit(data, &audit, &work)?;
         let targets = state.targets.values().map(|target| target.id).collect();
         work.retain(&targets);
+        paces.retain(&targets);
         letters.retain(&state.letters.keys().copied().collect());
         let room = Room::open(&work_dir.join("reserve"), sizes.reserve, begun_events(&work)?)?;
         let letters = Arc::new(Committer::spawn("hms-letters", LARGE_JOBS, letters)?);
         let (state, cache) = (RwLock::new(state), Mutex::new(cache));
-        let core = Arc::new(Core { state, fences: Fences::default(), health, room, clock, cache });
+        let (fences, ticket_changes) = (Fences::default(), watch::Sender::new(0));
+        let core = Arc::new(Core { state, fences, health, room, clock, cache, ticket_changes });
         let writer = Writer::new(core.clone(), journal, letters.clone());
         Ok(Arc::new(Self {
             audit,
             ledger: Committer::spawn("hms-ledger", JOBS, writer)?,
             work: Committer::spawn("hms-work", LARGE_JOBS, work)?,
+            paces: Committer::spawn("hms-paces", JOBS, paces)?,
             letters,
             saver: Mutex::new(Some(Saver::spawn(core.clone())?)),
             core,
@@ -142,7 +152,7 @@ impl Store {
     /// Why the store can't be written, if it can't. It stays so until the node is started again.
     pub fn healthy(&self) -> Result<(), Failure> {
         self.core.health.check()?;
-        if self.ledger.runs() && self.work.runs() && self.letters.runs() {
+        if self.ledger.runs() && self.work.runs() && self.letters.runs() && self.paces.runs() {
             return Ok(());
         }
         Err(Failure::node("the store is closed, or one of its threads has panicked: restart the node"))
@@ -160,6 +170,7 @@ impl Store {
         self.ledger.close();
         self.work.close();
         self.letters.close();
+        self.paces.close();
         self.core.save_cache();
         // Lets go of the cache's files, so that the folder can be opened again.
         drop(lock(&self.core.cache).take());

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, RecipeId, Revision, TargetKey};
+use hms_actors::policy::circuit::CircuitMemory;
 use hms_actors::settled::Settled;
 use hms_actors::work::Work;
+use tokio::sync::watch;
 
 use super::record::RecipeChange;
 use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
@@ -27,6 +29,9 @@ impl Store {
         let gone: Vec<u64> = before.into_iter().filter(|id| !after.contains(id)).collect();
         if !gone.is_empty() {
             gone.iter().for_each(|&id| self.core.room.forget(id));
+            if let Err(failure) = self.paces.submit(keyed::Job::Remove(gone.clone())).await {
+                tracing::warn!("paces of removed targets are still stored: {failure}");
+            }
             // Only tidies up: the next start would do it too.
             if let Err(failure) = self.work.submit(keyed::Job::Remove(gone)).await {
                 tracing::warn!("begun work of removed targets is still stored: {failure}");
@@ -64,6 +69,17 @@ impl Store {
         self.core.state().tickets.get(&number).cloned()
     }
 
+    /// Tickets that are open, or were still open after record `seq`, by number.
+    pub fn tickets_open_after(&self, seq: u64) -> Vec<Ticket> {
+        let wanted = |ticket: &&Ticket| ticket.state == TicketState::Open || ticket.resolved_seq > seq;
+        self.core.state().tickets.values().filter(wanted).cloned().collect()
+    }
+
+    /// Changes whenever a ticket is opened or resolved.
+    pub fn ticket_changes(&self) -> watch::Receiver<u64> {
+        self.core.ticket_changes.subscribe()
+    }
+
     /// Closes an open ticket. What the answer means for the events is the caller's part.
     pub async fn resolve_ticket(
         &self,
@@ -76,9 +92,16 @@ impl Store {
         self.ledger.submit(writer::Job::Resolve { number, action, by, note }).await
     }
 
-    /// Dead letters by number, from `from` on, at most `limit`.
-    pub fn dead_letters(&self, from: u64, limit: usize) -> Vec<DeadLetter> {
-        self.core.state().letters.range(from..).take(limit).map(|(_, letter)| letter.clone()).collect()
+    /// Dead letters by number that fit, from `from` on, at most `limit`; and the number of the next one, if there is one.
+    pub fn dead_letters(
+        &self,
+        from: u64,
+        limit: usize,
+        fits: impl Fn(&DeadLetter) -> bool,
+    ) -> (Vec<DeadLetter>, Option<u64>) {
+        let state = self.core.state();
+        let mut found = state.letters.range(from..).map(|(_, letter)| letter).filter(|letter| fits(letter));
+        (found.by_ref().take(limit).cloned().collect(), found.next().map(|letter| letter.number))
     }
 
     pub fn dead_letter_count(&self) -> usize {
@@ -92,6 +115,28 @@ impl Store {
             || Failure::node(format!("the event of dead letter {number} is missing in work/dead-letters.log"));
         let value = self.letters.submit(keyed::Job::Get(number)).await?.ok_or_else(missing)?;
         Ok(Some((letter, work::decode_event(value)?)))
+    }
+
+    /// Whether the target that missed the event is still there.
+    pub fn has_target_of(&self, letter: &DeadLetter) -> bool {
+        self.core.state().is_of(letter, &letter.key)
+    }
+
+    /// Drops a dead letter: it will not be delivered. The record holds who and why.
+    pub async fn drop_letter(&self, number: u64, by: &str, reason: &str) -> Result<(), Failure> {
+        let (by, reason) = (by.to_owned(), reason.to_owned());
+        self.ledger.submit(writer::Job::DropLetter { number, by, reason }).await?;
+        // Only tidies up: the next start would do it too.
+        if let Err(failure) = self.letters.submit(keyed::Job::Remove(vec![number])).await {
+            tracing::warn!("the event of dead letter {number} is still stored: {failure}");
+        }
+        Ok(())
+    }
+
+    /// A target's circuit, as of its last change.
+    pub fn circuit(&self, target: &TargetKey) -> CircuitMemory {
+        let state = self.core.state();
+        state.targets.get(target).map(|target| target.standing.circuit.clone()).unwrap_or_default()
     }
 
     /// What a target has behind it.

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use hms_actors::failure::Failure;
 use hms_actors::id::{RecipeId, TargetKey, TargetName, Timestamp};
+use hms_actors::receipt::Cause;
 use hms_actors::settled::Settled;
 
 use super::record::{Applied, AppliedTarget, Change, RecipeChange};
+use super::standing::Standing;
 use super::state::{Row, State, StoredRecipe, StoredTarget, Target};
 
 impl State {
@@ -68,7 +70,7 @@ impl State {
         texts.insert(applied.revision, applied.text.as_str().into());
         let mut targets = BTreeMap::new();
         for new in &applied.targets {
-            let start = self.place_target(id, new, applied, &old);
+            let start = self.place_target(id, new, applied, &old, at);
             targets.insert(new.target.clone(), StoredTarget { revision: new.revision, start });
         }
         for gone in old.keys().filter(|name| !targets.contains_key(*name)) {
@@ -86,6 +88,7 @@ impl State {
         new: &AppliedTarget,
         applied: &Applied,
         old: &BTreeMap<TargetName, StoredTarget>,
+        at: Timestamp,
     ) -> u64 {
         if let Some(known) = old.get(&new.target) {
             return known.start;
@@ -97,7 +100,8 @@ impl State {
         {
             return known.start;
         }
-        let target = Target { id: self.counters.target, settled: Settled::starting_at(new.start) };
+        let (number, settled) = (self.counters.target, Settled::starting_at(new.start));
+        let target = Target { id: number, settled, standing: Standing::new(at) };
         self.counters.target += 1;
         self.put_target(key(id, &new.target), target);
         new.start
@@ -119,6 +123,11 @@ impl State {
             letter.key = to.clone();
             self.changed.insert(Row::Letter(letter.number));
         }
+        for cause in Cause::ALL {
+            if let Some(count) = self.waiting.remove(&(from.clone(), cause)) {
+                *self.waiting.entry((to.clone(), cause)).or_default() += count;
+            }
+        }
         true
     }
 
@@ -135,7 +144,7 @@ impl State {
         self.changed.insert(Row::Target(key.clone()));
         let open: Vec<u64> = self.open.iter().filter(|((of, _), _)| of == key).map(|(_, &number)| number).collect();
         for number in open {
-            self.resolve_ticket(number, at, Some("the target was removed".to_owned()));
+            self.resolve_ticket(number, at, "removed", Some("the target was removed".to_owned()));
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hms_actors::event::EventRef;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
+use hms_actors::policy::circuit::{CircuitMemory, CircuitState};
 use hms_actors::receipt::{Cause, Entry, Receipt};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub enum Body {
         delivery: Delivery,
         payload_sha256: String,
         receipt: Proof,
+        /// The dead letter that was delivered, and is none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dead_letter: Option<u64>,
     },
     AttemptFailed {
         #[serde(flatten)]
@@ -37,6 +41,14 @@ pub enum Body {
         error: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         payload_sha256: Option<String>,
+        /// Nobody knows whether it had its effect.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        may_have_arrived: bool,
+        /// How long the partner asked us to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dead_letter: Option<u64>,
     },
     DeadLettered {
         #[serde(flatten)]
@@ -44,6 +56,9 @@ pub enum Body {
         number: u64,
         reason: String,
         may_have_arrived: bool,
+        /// That of the ticket which waits for its replay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<Cause>,
     },
     TicketOpened {
         #[serde(flatten)]
@@ -64,6 +79,22 @@ pub enum Body {
         by: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+    },
+    Circuit {
+        #[serde(flatten)]
+        key: TargetKey,
+        state: CircuitState,
+        #[serde(with = "rfc3339")]
+        since: Timestamp,
+        /// Of an open one: when the probe may go.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "rfc3339::option")]
+        probe_at: Option<Timestamp>,
+        /// How long it was last open for, in milliseconds.
+        open_for_ms: u64,
+        opened_total: u64,
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     FileChanged {
         #[serde(flatten)]
@@ -176,26 +207,45 @@ impl Body {
             attempt,
         };
         match entry.clone() {
-            Entry::Delivered { event, attempt, payload_sha256, receipt } => Self::Delivered {
+            Entry::Delivered { event, attempt, payload_sha256, receipt, letter } => Self::Delivered {
                 delivery: delivery(event, attempt),
                 payload_sha256: hex::encode(payload_sha256),
                 receipt: receipt.into(),
+                dead_letter: letter,
             },
-            Entry::AttemptFailed { event, events, attempt, payload_sha256, kind, error } => Self::AttemptFailed {
+            Entry::AttemptFailed {
+                event,
+                events,
+                attempt,
+                payload_sha256,
+                kind,
+                error,
+                may_have_arrived,
+                retry_after,
+                letter,
+            } => Self::AttemptFailed {
+                retry_after_ms: retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
                 delivery: delivery(event, attempt),
                 events,
                 failure: kind.as_str().to_owned(),
                 error,
                 payload_sha256: payload_sha256.map(hex::encode),
+                may_have_arrived,
+                dead_letter: letter,
             },
-            Entry::DeadLettered { event, attempt, reason, may_have_arrived } => {
-                Self::DeadLettered { delivery: delivery((&*event).into(), attempt), number, reason, may_have_arrived }
+            Entry::DeadLettered { event, attempt, reason, may_have_arrived, cause } => {
+                let delivery = delivery((&*event).into(), attempt);
+                Self::DeadLettered { delivery, number, reason, may_have_arrived, cause }
             }
             Entry::TicketOpened { cause, reason, attempts, backlog, last_error } => {
                 Self::TicketOpened { key, number, cause, reason, attempts, backlog, last_error }
             }
             Entry::TicketResolved { ticket, action, by, note } => {
                 Self::TicketResolved { key, number: ticket, action: action.to_owned(), by, note }
+            }
+            Entry::Circuit { memory, reason, by } => {
+                let CircuitMemory { state, since, probe_at, open_for_ms, opened_total } = memory;
+                Self::Circuit { key, state, since, probe_at, open_for_ms, opened_total, reason, by }
             }
             Entry::FileChanged { path, expected, found } => Self::FileChanged { key, path, expected, found },
         }
@@ -233,5 +283,20 @@ mod rfc3339 {
         let text = String::deserialize(deserializer)?;
         let time = DateTime::parse_from_rfc3339(&text).map_err(de::Error::custom)?;
         Ok(Timestamp(time.timestamp_millis()))
+    }
+
+    pub mod option {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
+use hms_actors::ports::OpenTicket;
 use hms_actors::receipt::Cause;
 use hms_actors::settled::Settled;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Body, Delivery, Record};
+use super::standing::{Note, Standing};
 
 /// All that is known, as of record `counters.seq - 1`.
 #[derive(Debug, Clone, Default)]
@@ -22,8 +24,12 @@ pub(super) struct State {
     pub letters: BTreeMap<u64, DeadLetter>,
     /// How far a recipe's last run goes. Not in the audit: losing it costs one early run.
     pub frontiers: BTreeMap<RecipeId, Offset>,
+    /// The last record read in this life that opened or resolved a ticket.
+    pub(super) last_ticket_change: u64,
     /// Index of `tickets`.
     pub(super) open: BTreeMap<(TargetKey, Cause), u64>,
+    /// Index of `letters`: how many wait for a ticket's cause.
+    pub(super) waiting: BTreeMap<(TargetKey, Cause), u64>,
     /// What the cache does not have yet.
     pub(super) changed: BTreeSet<Row>,
 }
@@ -41,6 +47,15 @@ impl Default for Counters {
     fn default() -> Self {
         Self { seq: 0, target: 0, ticket: 1, letter: 1 }
     }
+}
+
+/// A later failure of an incident that has its ticket.
+pub(super) struct TicketUpdate {
+    pub number: u64,
+    pub attempts: u32,
+    pub backlog: u64,
+    pub last_error: String,
+    pub reason: String,
 }
 
 /// What is stored in one piece in the cache.
@@ -89,6 +104,8 @@ pub(super) struct Target {
     /// Never used again, and kept over a rename: begun work is stored under it.
     pub id: u64,
     pub settled: Settled,
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +129,14 @@ pub struct Ticket {
     pub backlog: u64,
     pub last_error: String,
     pub note: Option<String>,
+    /// How it was resolved.
+    #[serde(default)]
+    pub action: Option<String>,
+    /// The records that opened and resolved it.
+    #[serde(default)]
+    pub opened_seq: u64,
+    #[serde(default)]
+    pub resolved_seq: u64,
 }
 
 /// A dead letter. Its copy of the event is in the work journal.
@@ -126,7 +151,19 @@ pub struct DeadLetter {
     pub attempts: u32,
     pub at: Timestamp,
     pub may_have_arrived: bool,
+    /// That of the ticket which waits for its replay.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// The target's number: one that was removed and applied anew has another.
+    #[serde(default)]
+    pub of: Option<u64>,
+    /// Its last attempts, replays too.
+    #[serde(default)]
+    pub history: Vec<Note>,
 }
+
+/// The operator's action that removes a dead letter; its number is in the details.
+pub(super) const DROP_LETTER: &str = "drop_dead_letter";
 
 /// Resolved tickets beyond these are in the audit only.
 pub(super) const RESOLVED_KEPT: usize = 10_000;
@@ -137,23 +174,40 @@ impl State {
         self.counters.seq = record.seq + 1;
         self.changed.insert(Row::Counters);
         match &record.body {
-            Body::Delivered { delivery, .. } => self.settle(&delivery.key, delivery.offset),
-            Body::DeadLettered { delivery, number, reason, may_have_arrived } => {
-                self.settle(&delivery.key, delivery.offset);
-                self.add_letter(record.time, delivery, *number, reason, *may_have_arrived);
+            Body::Delivered { delivery, dead_letter, .. } => {
+                self.change_target(&delivery.key, |target| {
+                    target.standing.delivered(delivery.offset);
+                    // A dead letter's event was settled when it became one, perhaps in another life of the target.
+                    if dead_letter.is_none() {
+                        target.settled.insert(delivery.offset);
+                    }
+                });
+                dead_letter.iter().for_each(|&letter| self.remove_letter(letter));
+            }
+            Body::DeadLettered { .. } => self.add_letter(record),
+            Body::AttemptFailed { .. } => self.note_failure(record),
+            Body::Circuit { key, .. } => {
+                self.change_target(key, |target| target.standing.circuit_changed(&record.body))
+            }
+            Body::Operator { action, details, .. } if action == DROP_LETTER => {
+                let number = details.get("number").and_then(|number| number.parse().ok());
+                number.into_iter().for_each(|number| self.remove_letter(number));
             }
             Body::TicketOpened { .. } => self.open_ticket(record),
-            Body::TicketResolved { number, note, .. } => self.resolve_ticket(*number, record.time, note.clone()),
+            Body::TicketResolved { number, action, note, .. } => {
+                self.resolve_ticket(*number, record.time, action, note.clone());
+            }
             Body::Recipe(change) => self.change_recipe(change, record.time),
-            Body::AttemptFailed { .. } | Body::FileChanged { .. } | Body::Operator { .. } => {}
+            Body::FileChanged { .. } | Body::Operator { .. } => {}
         }
     }
 
     /// A later failure of an incident that has its ticket.
-    pub fn update_ticket(&mut self, number: u64, attempts: u32, backlog: u64, last_error: &str) {
+    pub fn update_ticket(&mut self, update: TicketUpdate) {
+        let TicketUpdate { number, attempts, backlog, last_error, reason } = update;
         if let Some(ticket) = self.tickets.get_mut(&number) {
             (ticket.attempts, ticket.backlog) = (attempts, backlog);
-            last_error.clone_into(&mut ticket.last_error);
+            (ticket.last_error, ticket.reason) = (last_error, reason);
             self.changed.insert(Row::Ticket(number));
         }
     }
@@ -172,21 +226,91 @@ impl State {
         self.open.get(&(key.clone(), cause)).copied()
     }
 
-    fn settle(&mut self, key: &TargetKey, offset: Offset) {
+    fn change_target(&mut self, key: &TargetKey, change: impl FnOnce(&mut Target)) {
         if let Some(target) = self.targets.get_mut(key) {
-            target.settled.insert(offset);
+            change(target);
             self.changed.insert(Row::Target(key.clone()));
         }
     }
 
-    fn add_letter(&mut self, at: Timestamp, delivery: &Delivery, number: u64, reason: &str, may_have_arrived: bool) {
+    fn note_failure(&mut self, record: &Record) {
+        let Body::AttemptFailed { delivery, dead_letter, failure, error, .. } = &record.body else { return };
+        let note = Note { at: record.time, kind: failure.clone(), error: error.clone() };
+        match dead_letter {
+            None => self.change_target(&delivery.key, |target| target.standing.failed(&record.body, note)),
+            Some(number) => {
+                let Some(letter) = self.letters.get_mut(number) else { return };
+                letter.attempts += 1;
+                note.add_to(&mut letter.history);
+                self.changed.insert(Row::Letter(*number));
+            }
+        }
+    }
+
+    fn add_letter(&mut self, record: &Record) {
+        let Body::DeadLettered { delivery, number, reason, may_have_arrived, cause } = &record.body else { return };
         let Delivery { key, feed, event_id, offset, attempt } = delivery.clone();
-        let reason = reason.to_owned();
-        let letter =
-            DeadLetter { number, key, feed, event_id, offset, reason, attempts: attempt, at, may_have_arrived };
+        let (mut of, mut history) = (None, Vec::new());
+        self.change_target(&key, |target| {
+            target.settled.insert(offset);
+            (of, history) = (Some(target.id), target.standing.given_up(offset));
+        });
+        let letter = DeadLetter {
+            number: *number,
+            key,
+            feed,
+            event_id,
+            offset,
+            reason: reason.clone(),
+            attempts: attempt,
+            at: record.time,
+            may_have_arrived: *may_have_arrived,
+            cause: *cause,
+            of,
+            history,
+        };
         self.counters.letter = self.counters.letter.max(number + 1);
-        self.letters.insert(number, letter);
-        self.changed.insert(Row::Letter(number));
+        self.count_letter(&letter, true);
+        self.letters.insert(*number, letter);
+        self.changed.insert(Row::Letter(*number));
+    }
+
+    fn remove_letter(&mut self, number: u64) {
+        if let Some(letter) = self.letters.remove(&number) {
+            self.count_letter(&letter, false);
+            self.changed.insert(Row::Letter(number));
+        }
+    }
+
+    pub(super) fn count_letter(&mut self, letter: &DeadLetter, one_more: bool) {
+        let Some(cause) = letter.cause else { return };
+        let of = (letter.key.clone(), cause);
+        let count = self.waiting.entry(of.clone()).or_default();
+        *count = if one_more { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.waiting.remove(&of);
+        }
+    }
+
+    /// Whether this target is the one to deliver the dead letter: the one that missed the event, or one that was
+    /// applied anew under its name and does not get the event by itself.
+    pub fn is_of(&self, letter: &DeadLetter, key: &TargetKey) -> bool {
+        let (Some(target), Some(recipe)) = (self.targets.get(key), self.recipes.get(&key.recipe)) else { return false };
+        let begins = recipe.targets.get(&key.target).map_or(0, |target| target.start);
+        let missed = letter.of.is_none_or(|of| of == target.id);
+        letter.key == *key && letter.feed == recipe.feed && (missed || letter.offset < begins)
+    }
+
+    /// The target's open tickets.
+    pub fn tickets_of(&self, key: &TargetKey) -> Vec<OpenTicket> {
+        if self.open.is_empty() {
+            return Vec::new();
+        }
+        let numbers = Cause::ALL.into_iter().filter_map(|cause| self.ticket_of(key, cause));
+        let open = numbers.filter_map(|number| self.tickets.get(&number));
+        let ticket =
+            |ticket: &Ticket| OpenTicket { number: ticket.number, cause: ticket.cause, opened_at: ticket.opened_at };
+        open.map(ticket).collect()
     }
 
     fn open_ticket(&mut self, record: &Record) {
@@ -195,6 +319,7 @@ impl State {
             return;
         };
         self.counters.ticket = self.counters.ticket.max(number + 1);
+        self.last_ticket_change = record.seq;
         self.open.insert((key.clone(), cause), number);
         let (state, opened_at) = (TicketState::Open, record.time);
         let ticket = Ticket {
@@ -209,13 +334,19 @@ impl State {
             backlog,
             last_error,
             note: None,
+            action: None,
+            opened_seq: record.seq,
+            resolved_seq: 0,
         };
         self.tickets.insert(number, ticket);
         self.changed.insert(Row::Ticket(number));
     }
 
-    pub(super) fn resolve_ticket(&mut self, number: u64, at: Timestamp, note: Option<String>) {
+    pub(super) fn resolve_ticket(&mut self, number: u64, at: Timestamp, action: &str, note: Option<String>) {
+        // The record that is being applied.
+        let seq = self.counters.seq.saturating_sub(1);
         let Some(ticket) = self.tickets.get_mut(&number) else { return };
+        (ticket.action, ticket.resolved_seq, self.last_ticket_change) = (Some(action.to_owned()), seq, seq);
         (ticket.state, ticket.resolved_at, ticket.note) = (TicketState::Resolved, Some(at), note);
         self.open.remove(&(ticket.key.clone(), ticket.cause));
         self.changed.insert(Row::Ticket(number));

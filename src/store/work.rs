@@ -6,6 +6,8 @@
 //! | 4 | length of the JSON, little-endian |
 //! | n | JSON: the units; the file work without the plan's bytes; the event without its data |
 //! | rest | raw: nothing; the plan's bytes; the event's data |
+//!
+//! The moment at which a rate limit's bucket is full again is its milliseconds alone: 8 bytes, little-endian.
 
 use bytes::Bytes;
 use hms_actors::event::Event;
@@ -39,6 +41,14 @@ pub(super) fn decode_work(value: Vec<u8>) -> Result<Work, Failure> {
         }),
         _ => Err(unreadable("not begun work")),
     }
+}
+
+pub(super) fn encode_moment(moment: Timestamp) -> Vec<u8> {
+    moment.0.to_le_bytes().to_vec()
+}
+
+pub(super) fn decode_moment(value: Vec<u8>) -> Option<Timestamp> {
+    value.try_into().ok().map(|bytes| Timestamp(i64::from_le_bytes(bytes)))
 }
 
 /// How many events the work holds: each will get a record.
@@ -114,15 +124,16 @@ mod tests {
 
     prop_compose! {
         fn plan()(host in ".{0,9}", path in ".{0,9}", anchor: [u8; 32], bytes in vec(any::<u8>(), 0..3000), rows in rows(),
-                  numbers: (u16, u32, u64, u32), new_file: bool, at: i64) -> Plan {
+                  numbers: (u16, u32, u64, u32), new_file: bool, at: i64, letter: Option<u64>) -> Plan {
             let place = Place { host, port: numbers.0, user: "sync".into(), path };
             let (revision, file_offset, lead) = (numbers.1, numbers.2, numbers.3);
-            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows }
+            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows, letter }
         }
     }
 
     fn work() -> impl Strategy<Value = Work> {
-        let unit = (any::<u32>(), vec(any::<u64>(), 0..9)).prop_map(|(revision, offsets)| Unit { revision, offsets });
+        let unit = (any::<u32>(), vec(any::<u64>(), 0..9), any::<Option<u64>>());
+        let unit = unit.prop_map(|(revision, offsets, letter)| Unit { revision, offsets, letter });
         prop_oneof![
             vec(unit, 0..5).prop_map(Work::Requests),
             (plan(), any::<bool>()).prop_map(|(plan, ready)| Work::File(Box::new(FileWork { plan, ready }))),

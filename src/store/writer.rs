@@ -30,6 +30,11 @@ pub(super) enum Job {
         note: Option<String>,
     },
     Recipe(RecipeChange),
+    DropLetter {
+        number: u64,
+        by: String,
+        reason: String,
+    },
     Operator {
         action: String,
         subject: String,
@@ -92,13 +97,22 @@ impl Writer {
             return Ok(());
         }
         if !outcome.letters.is_empty() {
-            let values = outcome.letters.clone();
-            self.letters.submit_blocking(keyed::Job::Put { values, guard: None })?;
+            self.store_letters(&outcome.letters)?;
         }
         fault::point("ledger.before_commit");
         self.append(&outcome.lines)?;
         fault::point("ledger.after_commit");
         Ok(())
+    }
+
+    /// On a full disk dead letters take of the room that is held for records: receipts of the same group wait for them.
+    fn store_letters(&self, letters: &[(u64, Vec<u8>)]) -> Result<(), Failure> {
+        let put = || self.letters.submit_blocking(keyed::Job::Put { values: letters.to_vec(), guard: None }).map(drop);
+        let bytes = letters.iter().map(|(_, event)| event.len() as u64).sum();
+        match put() {
+            Err(_) if self.core.health.check().is_ok() && self.core.room.give(bytes) => put(),
+            other => other,
+        }
     }
 
     /// On a full disk the records take the room that was held for them.
@@ -113,8 +127,10 @@ impl Writer {
         let mut state = self.core.state_mut();
         outcome.records.iter().for_each(|record| state.apply(record));
         for update in outcome.updates {
-            state.update_ticket(update.number, update.attempts, update.backlog, &update.last_error);
+            state.update_ticket(update);
         }
+        let last = state.last_ticket_change;
+        self.core.ticket_changes.send_if_modified(|known| std::mem::replace(known, last) != last);
         if let Some(Body::Recipe(_)) = outcome.records.last().map(|record| &record.body) {
             self.core.fences.retain(|target| state.targets.contains_key(target));
         }

@@ -60,6 +60,14 @@ impl<'a> Reader<'a> {
         Self { errors, unavailable }
     }
 
+    /// Reads a part that has a grammar of its own, and with it other keys whose work isn't built.
+    pub fn with_unavailable<T>(&mut self, keys: &'static [&'static str], read: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.unavailable, keys);
+        let value = read(self);
+        self.unavailable = outer;
+        value
+    }
+
     /// Reports that `node` is something else than what is expected.
     pub fn unexpected(&mut self, node: &Node, expected: &str) {
         self.errors.error(node.at, format!("expected {expected}, found {}", node.value.describe()));

@@ -12,6 +12,7 @@ pub mod recover;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -43,6 +44,8 @@ pub struct Tools {
     pub ledger: Rc<dyn Ledger>,
     pub partners: Rc<dyn Partners>,
     pub clock: Rc<dyn Clock>,
+    /// A new connection takes a place in the rate limit.
+    pub place: Rc<dyn Fn() -> LocalBoxFuture<'static, Result<(), Failure>>>,
     /// Called between the steps, with their names; test builds end the process here.
     pub step: fn(&'static str),
 }
@@ -62,6 +65,8 @@ pub struct Appender {
     unanswered: Option<Instant>,
     /// Attempts at the open plan.
     attempts: u32,
+    /// The dead letter that plans are made for.
+    letter: Option<u64>,
 }
 
 /// A connection that is kept for the next attempt.
@@ -86,7 +91,9 @@ impl Appender {
         };
         let unanswered = last.as_ref().map(|_| Instant::now());
         let partner = None;
-        Self { tools, settings, revision, partner, connection: None, last, untouched: false, unanswered, attempts: 0 }
+        let letter = last.as_ref().and_then(|work| work.plan.letter);
+        let (connection, untouched, attempts) = (None, false, 0);
+        Self { tools, settings, revision, partner, connection, last, untouched, unanswered, attempts, letter }
     }
 
     /// The plan that was begun last; which of its events are settled the caller knows.
@@ -100,14 +107,26 @@ impl Appender {
         self.connection.as_ref().map(|kept| kept.used + KEEP)
     }
 
-    /// Attempts made at the open plan in this life of the process.
+    /// Attempts at the open plan that an earlier incarnation has made.
+    pub fn tried_before(&mut self, attempts: u32) {
+        self.attempts = attempts;
+    }
+
+    /// Nothing of the plan that was begun last is open: no write of it can be going on.
+    pub fn is_settled(&mut self) {
+        self.unanswered = None;
+    }
+
+    /// Attempts made at the open plan.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// One attempt at new events: plans and carries out. The plan before must be settled.
-    pub async fn deliver(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
-        self.attempts = 1;
+    /// One attempt at new events: plans and carries out. The plan before must be settled. `letter` is the dead
+    /// letter whose event it is.
+    pub async fn deliver(&mut self, events: &[Event], letter: Option<u64>) -> Result<Vec<Delivered>, Failure> {
+        self.attempts += 1;
+        self.letter = letter;
         let result = self.plan_and_write(events).await;
         self.after(result)
     }
@@ -120,11 +139,22 @@ impl Appender {
         self.after(result)
     }
 
+    /// A dead letter will be planned as soon as that can be; a restart remembers it.
+    pub async fn promise(&mut self, letter: u64) -> Result<(), Failure> {
+        let mut work = self.last.clone().unwrap_or_else(FileWork::nothing);
+        work.plan.rows.clear();
+        work.plan.letter = Some(letter);
+        self.tools.begin(&work).await?;
+        self.last = Some(work);
+        Ok(())
+    }
+
     /// An operator says that the rows did not arrive: they will be planned again.
     pub async fn forget(&mut self) -> Result<(), Failure> {
         let Some(work) = &mut self.last else { return Ok(()) };
         let mut forgotten = work.clone();
         forgotten.plan.rows.clear();
+        forgotten.plan.letter = None;
         self.tools.begin(&forgotten).await?;
         *work = forgotten;
         self.attempts = 0;
@@ -266,9 +296,10 @@ impl Appender {
                 length: u64::from(row.length),
                 fsync: synced.0,
             },
+            letter: plan.letter,
         };
         let entries = plan.pieces().map(delivered).collect();
-        self.tools.ledger.commit(&self.tools.target, self.tools.epoch, entries).await?;
+        drop(self.tools.ledger.commit(&self.tools.target, self.tools.epoch, entries).await?);
         Ok(plan.rows.iter().map(|row| Delivered { offset: row.offset, published: row.published }).collect())
     }
 
@@ -320,6 +351,7 @@ impl Appender {
         if !serves || !partner.unchanged(place).await {
             // The old socket is shut down before a new one is opened.
             self.connection = None;
+            (self.tools.place)().await?;
             let host = partner.connect(place).await?;
             self.connection = Some(Connection { place: place.clone(), host, used: Instant::now() });
         }
@@ -363,7 +395,7 @@ impl Tools {
             attempts,
             backlog: 0,
         };
-        self.ledger.commit(&self.target, self.epoch, vec![entry]).await
+        self.ledger.commit(&self.target, self.epoch, vec![entry]).await.map(drop)
     }
 }
 

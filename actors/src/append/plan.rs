@@ -15,6 +15,7 @@ const TRIES: u32 = 5;
 
 impl Appender {
     pub(super) async fn plan_and_write(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+        self.let_late_writes_pass()?;
         for _ in 0..TRIES {
             let work = self.plan(events).await?;
             self.tools.begin(&work).await?;
@@ -79,6 +80,7 @@ impl Appender {
             bytes: join(lead, &rows.bytes),
             rows: events.iter().zip(&rows.lengths).map(|(event, &length)| row(event, length)).collect(),
             place,
+            letter: self.letter,
         };
         Ok(FileWork { plan, ready: false })
     }

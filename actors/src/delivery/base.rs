@@ -1,7 +1,12 @@
-//! What both lanes of a delivery share: the incarnation, its checkpoint, its back-off, and the ways in
-//! which outcomes are recorded.
+//! What both lanes of a delivery share: the incarnation, its checkpoint, its circuit and rate limit, and the
+//! ways in which outcomes are recorded.
+
+mod failing;
+mod orders;
+mod showing;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,22 +16,31 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::control::{Answer, Control, RunReport};
-use super::status::{Phase, TargetStatus};
+use super::control::Control;
+use super::pacer::Pacer;
+use super::status::TargetStatus;
 use super::{Ended, Start};
-use crate::event::{Event, EventRef};
-use crate::failure::{Failure, FailureKind};
+use crate::event::Event;
+use crate::failure::Failure;
 use crate::id::{Epoch, FeedName, Offset, TargetKey, Timestamp};
 use crate::policy::backoff::Backoff;
+use crate::policy::circuit::{Circuit, CircuitMemory, CircuitOrder, CircuitState, Permit, Room};
+use crate::policy::rate::Rate;
 use crate::policy::runs::Runs;
+use crate::ports::{OpenTicket, Standing};
 use crate::receipt::{Cause, Entry};
 use crate::runtime::Env;
 use crate::settings::{MAX_AHEAD, TargetSettings};
 use crate::settled::Settled;
 use crate::work::Work;
 
+pub(super) use failing::Failed;
+
 /// How much of the log is read in one go.
 const READ_BYTES: usize = 2 * 1024 * 1024;
+
+/// So many different events refused, with no success between: it isn't the events.
+pub const REFUSES_ALL: usize = 10;
 
 pub(super) struct Base {
     pub key: TargetKey,
@@ -36,9 +50,21 @@ pub(super) struct Base {
     pub epoch: Epoch,
     pub settled: Settled,
     pub control: Rc<Control>,
-    pub backoff: Backoff,
-    /// The open doubt ticket, which holds the target until a human answers.
-    pub held_by: Option<u64>,
+    pub circuit: Circuit,
+    pub pacer: Rc<Pacer>,
+    /// Those that are open, as of the last commit.
+    pub tickets: Vec<OpenTicket>,
+    /// Events that were refused since the last success, at most [`REFUSES_ALL`].
+    refused: BTreeSet<Offset>,
+    /// Refused attempts since then, at least.
+    refusals: u32,
+    /// The attempt of the incarnation before did not end: in words, until it is recorded.
+    pub hung: Option<String>,
+    /// Answers in a row that asked for time.
+    throttled: u32,
+    /// Failures in a row that a human has closed the ticket of.
+    dismissed: u32,
+    backoff: Backoff,
     head: watch::Receiver<Offset>,
     resume_at: Option<Instant>,
     rng: SmallRng,
@@ -51,14 +77,27 @@ pub(super) struct Base {
 
 impl Base {
     /// Begins an incarnation with what the ledger knows.
-    pub async fn open(start: &Start, control: &Rc<Control>) -> Result<(Self, Option<Work>), Failure> {
+    pub async fn open(start: &Start, control: &Rc<Control>) -> Result<(Self, Option<Work>, Standing), Failure> {
         let opened = start.env.ledger.open(&start.key).await?;
         start.runs.borrow_mut().enter(&start.key.target, opened.settled.clone());
-        let held_by = start.env.ledger.held_by(&start.key);
         let counted = {
             let mut status = start.status.borrow_mut();
-            (status.epoch, status.held_by) = (opened.epoch, held_by);
+            status.epoch = opened.epoch;
+            if status.last_error.is_none() {
+                status.last_error = opened.standing.last_error.clone();
+            }
             (status.delivered, status.failed_attempts)
+        };
+        let mut standing = opened.standing;
+        let now = start.env.clock.now();
+        let circuit =
+            Circuit::restore(start.settings.circuit, std::mem::take(&mut standing.circuit), standing.failures_in_a_row);
+        let pacer = Pacer {
+            rate: RefCell::new(start.settings.rate.map(|rate| Rate::restore(rate, opened.full_at, now))),
+            env: start.env.clone(),
+            key: start.key.clone(),
+            epoch: opened.epoch,
+            control: control.clone(),
         };
         let base = Self {
             key: start.key.clone(),
@@ -68,35 +107,55 @@ impl Base {
             epoch: opened.epoch,
             settled: opened.settled,
             control: control.clone(),
+            circuit,
+            pacer: Rc::new(pacer),
+            tickets: opened.tickets,
+            refusals: u32::try_from(standing.refused.len()).unwrap_or(u32::MAX),
+            refused: std::mem::take(&mut standing.refused),
+            hung: start.hung.take(),
+            throttled: 0,
+            dismissed: 0,
             backoff: Backoff::default(),
-            held_by,
             head: start.env.log.head(&start.feed),
-            resume_at: None,
+            resume_at: standing.not_before.map(|at| Instant::now() + Backoff::capped(at.since(now))),
             rng: SmallRng::from_rng(&mut rand::rng()),
             status: start.status.clone(),
             runs: start.runs.clone(),
             quiet: start.quiet.clone(),
             counted,
         };
-        Ok((base, opened.work))
+        Ok((base, opened.work, standing))
     }
 
     /// Notices what time and signals have changed: a back-off ends by itself, or because somebody asked for a run;
     /// then true.
     pub fn refresh(&mut self) -> bool {
         self.resume_at = self.resume_at.filter(|&at| at > Instant::now());
+        self.circuit.look(self.env.clock.now());
         let hurried = self.control.take_hurry();
         if hurried {
             self.resume_at = None;
+            self.circuit.order(CircuitOrder::Probe, self.env.clock.now());
             let status = self.status.borrow();
             self.counted = (status.delivered, status.failed_attempts);
         }
         hurried
     }
 
-    /// Whether an attempt may be made now.
-    pub fn may_send(&self) -> bool {
-        !self.control.paused() && !self.control.stopping() && self.held_by.is_none() && self.resume_at.is_none()
+    /// What may be sent now, as far as the target goes; the rate limit is asked for each request.
+    pub fn room(&self) -> Room {
+        let waits = self.control.paused() || self.control.stopping() || self.held_by().is_some();
+        if waits || self.resume_at.is_some() { Room::Nothing } else { self.circuit.room(self.env.clock.now()) }
+    }
+
+    /// The open doubt ticket, which holds the target until a human answers.
+    pub fn held_by(&self) -> Option<u64> {
+        self.tickets.iter().find(|ticket| ticket.cause == Cause::Doubt).map(|ticket| ticket.number)
+    }
+
+    /// The partner refuses whatever it is sent: no event is to blame.
+    pub fn refuses_all(&self) -> bool {
+        self.refused.len() >= REFUSES_ALL
     }
 
     /// The first offset that may not go yet.
@@ -126,23 +185,81 @@ impl Base {
         Ok(events)
     }
 
-    pub fn commit(&self, entries: Vec<Entry>) -> impl Future<Output = Ended> + use<> {
+    /// A dead letter's own copy of its event.
+    pub async fn letter(&self, number: u64) -> Result<Option<Event>, Failure> {
+        self.env.ledger.letter(&self.key, number).await
+    }
+
+    /// Writes these, for something that goes on while others do.
+    pub fn commit_apart(&self, entries: Vec<Entry>) -> impl Future<Output = Result<Vec<OpenTicket>, Failure>> + use<> {
         let (ledger, key, epoch) = (self.env.ledger.clone(), self.key.clone(), self.epoch);
         async move { ledger.commit(&key, epoch, entries).await }
+    }
+
+    pub async fn commit(&mut self, entries: Vec<Entry>) -> Ended {
+        self.tickets = self.commit_apart(entries).await?;
+        Ok(())
     }
 
     pub async fn begin(&self, work: Work) -> Ended {
         self.env.ledger.begin(&self.key, self.epoch, work).await
     }
 
+    /// An attempt begins, where there is room for one; as a probe the circuit's record says so first.
+    pub async fn begin_attempt(&mut self) -> Result<Permit, Failure> {
+        let (permit, change) = self.circuit.begin(self.env.clock.now());
+        if let Some(memory) = change {
+            self.commit(vec![circuit(memory, "its time has passed: one delivery goes as the probe")]).await?;
+        }
+        Ok(permit)
+    }
+
+    /// What is written together with the receipts of an attempt that succeeded.
+    pub fn recovered(&mut self, permit: Permit) -> Vec<Entry> {
+        let now = self.env.clock.now();
+        let mut entries = Vec::new();
+        if let Some(memory) = self.circuit.succeeded(permit, now) {
+            entries.push(circuit(memory, "the probe was delivered"));
+        }
+        // Successes of attempts that began before the circuit opened don't end an incident.
+        let flows = self.circuit.state() == CircuitState::Closed;
+        let over = |cause| match cause {
+            _ if !flows => false,
+            Cause::Outage | Cause::Configuration | Cause::Quarantine => true,
+            Cause::Refused => self.refuses_all(),
+            _ => false,
+        };
+        let (closed, open) = self.tickets.iter().partition(|ticket| over(ticket.cause));
+        self.tickets = open;
+        entries.extend(Vec::into_iter(closed).map(|ticket: OpenTicket| Entry::TicketResolved {
+            ticket: ticket.number,
+            action: "recovered",
+            by: None,
+            note: Some(format!("deliveries succeed again after {}", in_words(now.since(ticket.opened_at)))),
+        }));
+        (self.throttled, self.dismissed, self.refusals) = (0, 0, 0);
+        self.refused.clear();
+        self.backoff.succeeded();
+        entries
+    }
+
     /// An attempt delivered these events, and that is on disk. `clean`: nothing else has failed and waits for its retry.
     pub fn delivered(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>, clean: bool) {
-        self.backoff.succeeded();
         if clean {
             self.status.borrow_mut().succeeded();
         }
         let count = self.settle(events, true);
         self.env.witness.attempted(&self.key, None, count);
+    }
+
+    /// A dead letter was delivered, and that is on disk: its event was settled long ago. `clean` as above.
+    pub fn redelivered(&mut self, published: Timestamp, clean: bool) {
+        if clean {
+            self.status.borrow_mut().succeeded();
+        }
+        self.env.witness.attempted(&self.key, None, 1);
+        self.env.witness.delivered(&self.key, self.env.clock.now().since(published));
+        self.status.borrow_mut().delivered += 1;
     }
 
     /// These events are settled, and that is on disk.
@@ -164,83 +281,22 @@ impl Base {
         count
     }
 
-    /// An attempt at these events failed, and the audit says so.
-    pub async fn failed(&mut self, failure: &Failure, events: &[EventRef], attempt: u32) -> Ended {
-        let now = self.env.clock.now();
-        self.runs.borrow_mut().failed(events.iter().map(|event| event.offset));
-        self.env.witness.attempted(&self.key, Some(failure.kind), events.len() as u64);
-        {
-            let mut status = self.status.borrow_mut();
-            status.failed(failure, now);
-            status.failed_attempts += events.len() as u64;
-            status.consecutive_failures += 1;
-        }
-        tracing::warn!(delivery = %self.key, attempt, kind = failure.kind.as_str(), "delivery failed: {}", failure.message);
-        let Some(first) = events.first() else { return Ok(()) };
-        // A node that can't write can't write this either.
-        if failure.kind == FailureKind::Node {
-            return Ok(());
-        }
-        self.commit(vec![Entry::AttemptFailed {
-            event: first.clone(),
-            events: u32::try_from(events.len()).unwrap_or(u32::MAX),
-            attempt,
-            payload_sha256: failure.payload_sha256,
-            kind: failure.kind,
-            error: failure.message.clone(),
-        }])
-        .await
-    }
-
-    /// The next attempt waits. Failures of attempts that were under way together count as one.
-    pub fn back_off(&mut self, failure: &Failure) {
-        if self.resume_at.is_some() {
-            return;
-        }
-        let wait = self.backoff.failed(failure.retry_after, &mut self.rng);
-        self.resume_at = Some(Instant::now() + wait);
-        self.status.borrow_mut().next_attempt_at = Some(self.env.clock.now().plus(wait));
-    }
-
-    /// Says why nothing new is begun, though nothing has failed just now.
-    pub fn complain(&self, why: String) {
-        self.status.borrow_mut().failed(&Failure::refused(why), self.env.clock.now());
-    }
-
-    /// How long a failure of its own makes one delivery wait.
-    pub fn own_wait(&mut self, backoff: &mut Backoff, failure: &Failure) -> Duration {
-        backoff.failed(failure.retry_after, &mut self.rng)
-    }
-
     /// Holds the target until a human answers.
     pub async fn hold(&mut self, failure: &Failure, attempts: u32) -> Ended {
-        let reason = failure.message.clone();
-        let backlog = self.status.borrow().backlog;
-        let ticket = Entry::TicketOpened { cause: Cause::Doubt, last_error: reason.clone(), reason, attempts, backlog };
-        self.commit(vec![ticket]).await?;
-        self.held_by = self.env.ledger.held_by(&self.key);
-        self.status.borrow_mut().held_by = self.held_by;
-        Ok(())
+        let ticket = self.ticket(Cause::Doubt, failure.message.clone(), attempts, &failure.message);
+        self.commit(vec![ticket]).await
     }
 
-    /// An answer was carried out.
+    /// A doubt was answered: the target goes on at once.
     pub fn answered(&mut self) {
-        self.held_by = None;
         self.resume_at = None;
-        self.status.borrow_mut().held_by = None;
     }
 
-    pub fn answers(&self) -> Vec<Answer> {
-        self.control.take_answers()
-    }
-
-    /// Waits for a signal or for the end of the back-off, or `until`.
+    /// Waits for a signal, for the end of the back-off, for the next probe, or `until`.
     pub async fn wait(&self, until: Option<Instant>) {
-        let until = match (self.resume_at, until) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        match until {
+        let probe = Some(self.circuit.wait(self.env.clock.now())).filter(|wait| !wait.is_zero());
+        let probe = probe.map(|wait| Instant::now() + wait);
+        match [self.resume_at, probe, until].into_iter().flatten().min() {
             Some(at) => {
                 tokio::select! {
                     () = tokio::time::sleep_until(at) => {}
@@ -250,62 +306,18 @@ impl Base {
             None => self.control.changed().await,
         }
     }
+}
 
-    /// Says what it does now, to all who look. `busy` while there is something in flight or to be tried at once.
-    pub fn show(&mut self, in_flight: usize, busy: bool) {
-        let head = *self.head.borrow();
-        let phase = if in_flight > 0 {
-            Phase::Delivering
-        } else if self.control.paused() {
-            Phase::Paused
-        } else if self.held_by.is_some() {
-            Phase::Held
-        } else if self.resume_at.is_some() {
-            Phase::BackingOff
-        } else if busy {
-            Phase::Delivering
-        } else {
-            Phase::Idle
-        };
-        {
-            let mut status = self.status.borrow_mut();
-            let next = status.next_attempt_at;
-            status.enter(phase, self.env.clock.now());
-            status.next_attempt_at = next.filter(|_| phase == Phase::BackingOff);
-            status.in_flight = in_flight;
-            status.checkpoint = self.settled.below();
-            status.backlog = self.settled.waiting(head);
-        }
-        self.runs.borrow_mut().set_busy(&self.key.target, busy || in_flight > 0);
-        if !busy && in_flight == 0 {
-            self.report();
-            self.quiet.notify_one();
-        }
-    }
+/// A change of the circuit that no operator ordered.
+fn circuit(memory: CircuitMemory, reason: &str) -> Entry {
+    Entry::Circuit { memory, reason: reason.to_owned(), by: None }
+}
 
-    /// Answers those who asked for a run: what waited has been tried.
-    fn report(&mut self) {
-        if self.control.hurried() {
-            return;
-        }
-        let status = self.status.borrow();
-        let now = (status.delivered, status.failed_attempts);
-        for waiter in self.control.take_reports() {
-            let error = match (self.held_by, self.control.paused()) {
-                (Some(ticket), _) => {
-                    Some(format!("held by ticket {ticket}: {}", status.last_error.as_deref().unwrap_or("in doubt")))
-                }
-                (None, true) => Some("paused".to_owned()),
-                (None, false) => status.last_error.clone(),
-            };
-            let _ = waiter.send(RunReport {
-                target: self.key.target.to_string(),
-                delivered: now.0 - self.counted.0,
-                failed: now.1 - self.counted.1,
-                waiting: self.settled.waiting(self.control.frontier()),
-                error,
-            });
-        }
-        self.counted = now;
-    }
+/// `3 min 12 s`, in the two largest units.
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let parts = [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let from = parts.iter().position(|(count, _)| *count > 0).unwrap_or(parts.len() - 1);
+    let words: Vec<String> = parts[from..].iter().take(2).map(|(count, unit)| format!("{count} {unit}")).collect();
+    words.join(" ")
 }

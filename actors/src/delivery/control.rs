@@ -4,10 +4,60 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::id::{Offset, TargetName};
-use crate::receipt::Cause;
+use crate::policy::circuit::CircuitOrder;
+use crate::receipt::{Cause, Entry};
+
+/// What only the delivery itself can carry out; each is answered when that is done.
+#[derive(Debug)]
+pub enum Ask {
+    Ticket(Answer),
+    Circuit(Order),
+    Replay(Replay),
+}
+
+impl Ask {
+    /// Says that it will not be carried out.
+    pub(crate) fn refuse(self, why: &str) {
+        let why = why.to_owned();
+        let _ = match self {
+            Self::Ticket(Answer { done, .. }) | Self::Circuit(Order { done, .. }) => done.send(Err(why)).is_ok(),
+            Self::Replay(Replay { done, .. }) => done.send(Err(NotReplayed::GivenUp(why))).is_ok(),
+        };
+    }
+}
+
+/// An operator's order to the circuit.
+#[derive(Debug)]
+pub struct Order {
+    pub order: CircuitOrder,
+    pub by: String,
+    pub note: Option<String>,
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Deliver this dead letter; answered when it is delivered or given up again.
+#[derive(Debug)]
+pub struct Replay {
+    pub letter: u64,
+    pub done: oneshot::Sender<Result<(), NotReplayed>>,
+}
+
+/// Why a dead letter is still one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReplayed {
+    #[error("a replay of dead letter {0} is under way")]
+    UnderWay(u64),
+    #[error("there is no dead letter {0} of this target")]
+    Gone(u64),
+    #[error("refused again: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    GivenUp(String),
+}
 
 /// An operator's answer to a ticket of this target.
 #[derive(Debug)]
@@ -18,6 +68,18 @@ pub struct Answer {
     pub by: String,
     pub note: Option<String>,
     pub done: oneshot::Sender<Result<(), String>>,
+}
+
+impl Answer {
+    /// The record that closes the ticket with this answer.
+    pub(super) fn closed(&self) -> Entry {
+        Entry::TicketResolved {
+            ticket: self.ticket,
+            action: self.action.as_str(),
+            by: Some(self.by.clone()),
+            note: self.note.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +119,12 @@ pub(crate) struct Control {
     /// Somebody wants an attempt now, whatever the back-off says.
     hurry: Cell<bool>,
     reports: RefCell<Vec<oneshot::Sender<RunReport>>>,
-    answers: RefCell<Vec<Answer>>,
+    asks: RefCell<Vec<Ask>>,
+    /// When the oldest attempt that is under way began.
+    under_way: Cell<Option<Instant>>,
 }
 
-/// Run requests and answers that may wait for one delivery.
+/// Run requests, and asks, that may wait for one delivery.
 const WAITERS: usize = 64;
 
 impl Control {
@@ -88,10 +152,27 @@ impl Control {
         self.release(frontier);
     }
 
-    pub fn answer(&self, answer: Answer) {
-        if self.answers.borrow().len() < WAITERS {
-            self.answers.borrow_mut().push(answer);
+    pub fn ask(&self, ask: Ask) {
+        if self.asks.borrow().len() >= WAITERS {
+            return ask.refuse("busy: too many orders wait for this delivery; ask again in a moment");
         }
+        self.asks.borrow_mut().push(ask);
+        self.changed.notify_one();
+    }
+
+    /// Says when the oldest attempt that is under way began; returns what was said before.
+    pub fn under_way_since(&self, began: Option<Instant>) -> Option<Instant> {
+        self.under_way.replace(began)
+    }
+
+    /// For how long the oldest attempt has been under way.
+    pub fn under_way(&self) -> Duration {
+        self.under_way.get().map_or(Duration::ZERO, |began| began.elapsed())
+    }
+
+    /// An attempt now, whatever schedule and back-off say.
+    pub fn hurry(&self) {
+        self.hurry.set(true);
         self.changed.notify_one();
     }
 
@@ -113,8 +194,8 @@ impl Control {
     pub fn take_reports(&self) -> Vec<oneshot::Sender<RunReport>> {
         self.reports.take()
     }
-    pub fn take_answers(&self) -> Vec<Answer> {
-        self.answers.take()
+    pub fn take_asks(&self) -> Vec<Ask> {
+        self.asks.take()
     }
 
     /// Tells those who asked for a run that it can't be had.
@@ -134,6 +215,13 @@ impl Control {
             }
         };
         let _ = tokio::time::timeout(wait, urgent).await;
+    }
+
+    /// Until it was told to stop.
+    pub async fn stopped(&self) {
+        while !self.stopping() {
+            self.changed().await;
+        }
     }
 
     /// Until something was said since the last time.

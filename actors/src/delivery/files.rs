@@ -1,155 +1,323 @@
 //! The lane of a file: rows in feed order, one write at a time, through the append protocol.
 
-use sha2::{Digest, Sha256};
+mod asked;
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Ended;
-use super::base::Base;
-use super::control::{Answer, TicketAction};
+use super::base::{Base, Failed};
+use super::control::NotReplayed;
 use crate::append::{Appender, Tools};
 use crate::event::{Event, EventRef};
 use crate::failure::{Failure, FailureKind};
-use crate::id::{Offset, Timestamp};
-use crate::receipt::{Cause, Entry, Receipt};
+use crate::guard::words_of;
+use crate::id::Offset;
+use crate::policy::circuit::{Permit, Room};
+use crate::ports::{Standing, Tries};
+use crate::receipt::{Cause, Entry};
 use crate::settings::FileSettings;
-use crate::work::{Row, Work};
+use crate::work::{Plan, Row, Work};
 
 /// Rows in one plan. Their bytes are bounded by how much of the log is read in one go.
 const MAX_ROWS: usize = 10_000;
 
-pub(super) async fn run(base: &mut Base, work: Option<Work>, settings: FileSettings) -> Ended {
-    let tools = Tools {
-        target: base.key.clone(),
-        epoch: base.epoch,
-        ledger: base.env.ledger.clone(),
-        partners: base.env.partners.clone(),
-        clock: base.env.clock.clone(),
-        step: base.env.step,
-    };
-    let mut appender = Appender::new(tools, settings, base.settings.revision, work);
+/// Who waits for a replay.
+type Waiter = oneshot::Sender<Result<(), NotReplayed>>;
+
+struct Files {
+    appender: Appender,
+    /// The dead letter that is being delivered, and who waits for it.
+    replay: Option<(u64, Option<Waiter>)>,
+    /// Refusals of the event that is next.
+    refused: (Offset, Tries),
+    /// The events of the attempt that failed last.
+    failed_last: Vec<Event>,
+}
+
+pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing, settings: FileSettings) -> Ended {
+    let mut lane = Files::new(base, work, standing, settings).await?;
+    lane.note_hang(base).await?;
     loop {
         base.refresh();
-        for answer in base.answers() {
-            take_answer(base, &mut appender, answer).await?;
+        let (answers, replays) = base.asks().await?;
+        for answer in answers {
+            lane.answered(base, answer).await?;
+        }
+        for replay in replays {
+            lane.take_replay(base, replay).await?;
         }
         if base.control.stopping() {
             return Ok(());
         }
-        let open = open_rows(base, &appender);
-        let go = base.may_send() && (!open.is_empty() || base.settled.below() < base.until());
-        base.show(usize::from(go), go);
-        if go {
-            attempt(base, &mut appender, open).await?;
+        let open = lane.open_rows(base);
+        let waits = !open.is_empty() || lane.replay.is_some() || base.settled.below() < base.until();
+        let go = waits && base.room() != Room::Nothing;
+        base.show(usize::from(go), go, lane.replay.iter().map(|(letter, _)| *letter).collect());
+        let place = if go { base.pacer.try_place().await? } else { Ok(()) };
+        if let Err(at) = place {
+            base.wait(Some(at)).await;
+        } else if go {
+            base.control.under_way_since(Some(Instant::now()));
+            lane.attempt(base, open).await?;
+            base.control.under_way_since(None);
         } else {
-            base.wait(appender.let_go()).await;
+            base.wait(lane.appender.let_go()).await;
         }
     }
 }
 
-/// One attempt at the plan that is open, or at what waits.
-async fn attempt(base: &mut Base, appender: &mut Appender, open: Vec<Row>) -> Ended {
-    let events = match read(base, &open).await {
-        Ok(events) => events,
-        Err(failure) => {
-            base.failed(&failure, &[], 0).await?;
-            base.back_off(&failure);
-            return Ok(());
+impl Files {
+    async fn new(
+        base: &Base,
+        work: Option<Work>,
+        standing: &Standing,
+        settings: FileSettings,
+    ) -> Result<Self, Failure> {
+        let tools = Tools {
+            target: base.key.clone(),
+            epoch: base.epoch,
+            ledger: base.env.ledger.clone(),
+            partners: base.env.partners.clone(),
+            clock: base.env.clock.clone(),
+            place: {
+                let pacer = base.pacer.clone();
+                Rc::new(move || {
+                    let pacer = pacer.clone();
+                    Box::pin(async move { pacer.place().await })
+                })
+            },
+            step: base.env.step,
+        };
+        let letter = match &work {
+            Some(Work::File(file)) => file.plan.letter,
+            _ => None,
+        };
+        let replay = match letter {
+            // Unless it was delivered or dropped meanwhile.
+            Some(letter) => base.letter(letter).await?.map(|_| (letter, None)),
+            None => None,
+        };
+        let mut appender = Appender::new(tools, settings, base.settings.revision, work);
+        if let Some(plan) = appender.begun() {
+            let name = (plan.rows.first().map_or(0, |row| row.offset), plan.rows.len() as u32);
+            appender.tried_before(standing.tries.get(&name).map_or(0, |tries| tries.attempts));
         }
-    };
-    let result = if open.is_empty() { appender.deliver(&events).await } else { appender.finish(&events).await };
-    match result {
-        Ok(done) => {
-            base.delivered(done.into_iter().map(|done| (done.offset, done.published)), true);
-            Ok(())
+        let next = base.settled.below();
+        let settled = |plan: &Plan| {
+            let rows = &plan.rows;
+            plan.letter.is_none() && !rows.is_empty() && rows.iter().all(|row| base.settled.contains(row.offset))
+        };
+        if appender.begun().is_some_and(settled) {
+            appender.is_settled();
         }
-        // The ledger did not take it: what is true must be asked anew.
-        Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => Err(failure),
-        Err(failure) => {
-            let tried: Vec<EventRef> = events.iter().map(EventRef::from).collect();
-            let attempts = appender.attempts();
-            base.failed(&failure, &tried, attempts).await?;
-            if failure.kind == FailureKind::Doubt {
-                base.hold(&failure, attempts).await
-            } else {
+        let refused = (next, standing.tries.get(&(next, 1)).copied().unwrap_or_default());
+        Ok(Self { appender, replay, refused, failed_last: Vec::new() })
+    }
+
+    /// The attempt that the incarnation before was ended for counts as a failed one.
+    async fn note_hang(&mut self, base: &mut Base) -> Ended {
+        let Some(why) = base.hung.take() else { return Ok(()) };
+        let letter = self.replay.as_ref().map(|(letter, _)| *letter);
+        let Ok(events) = self.read(base, &self.open_rows(base), letter).await else { return Ok(()) };
+        let events: Vec<EventRef> = events.iter().map(EventRef::from).collect();
+        let attempt = self.appender.attempts() + 1;
+        self.appender.tried_before(attempt);
+        let (permit, failure) = (base.begin_attempt().await?, Failure::transient(why));
+        base.failed(Failed { failure: &failure, events: &events, attempt, permit, letter, also: Vec::new() }).await
+    }
+
+    /// The rows of the plan that was begun last, as far as they are not settled.
+    fn open_rows(&self, base: &Base) -> Vec<Row> {
+        let Some(plan) = self.appender.begun() else { return Vec::new() };
+        match (plan.letter, &self.replay) {
+            (None, _) => plan.rows.iter().filter(|row| !base.settled.contains(row.offset)).cloned().collect(),
+            (Some(of), Some((letter, _))) if of == *letter => plan.rows.clone(),
+            (Some(_), _) => Vec::new(),
+        }
+    }
+
+    /// One attempt at the plan that is open, at a dead letter, or at what waits.
+    async fn attempt(&mut self, base: &mut Base, open: Vec<Row>) -> Ended {
+        let permit = base.begin_attempt().await?;
+        let letter = match self.appender.begun() {
+            // A plan of events that was begun before the replay was asked for is finished first.
+            Some(plan) if !open.is_empty() => plan.letter,
+            _ => self.replay.as_ref().map(|(letter, _)| *letter),
+        };
+        let events = match (self.read(base, &open, letter).await, letter) {
+            (Ok(events), Some(letter)) if events.is_empty() => {
+                // Dropped meanwhile: the rest must not wait for it, whatever of it stands in the file.
+                base.circuit.refused(permit);
+                self.end_replay(Err(NotReplayed::Gone(letter)));
+                return Ok(());
+            }
+            (Ok(events), _) => events,
+            (Err(failure), _) => {
+                let (events, also) = (&[][..], Vec::new());
+                base.failed(Failed { failure: &failure, events, attempt: 0, permit, letter, also }).await?;
                 base.back_off(&failure);
-                Ok(())
+                return Ok(());
+            }
+        };
+        let promised = |letter| self.appender.begun().is_some_and(|plan| plan.letter == Some(letter));
+        if let Some(letter) = letter.filter(|&letter| !promised(letter)) {
+            self.appender.promise(letter).await?;
+        }
+        let attempt = async {
+            match open.is_empty() {
+                true => self.appender.deliver(&events, letter).await,
+                false => self.appender.finish(&events).await,
+            }
+        };
+        let (result, panic) = match AssertUnwindSafe(attempt).catch_unwind().await {
+            Ok(result) => (result, None),
+            Err(panic) => {
+                let why = format!("the adapter panicked: {}", words_of(panic.as_ref()));
+                (Err(Failure::transient(why)), Some(panic))
+            }
+        };
+        match result {
+            Ok(done) => self.delivered(base, permit, letter, &events, done).await?,
+            // The ledger did not take it: what is true must be asked anew.
+            Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => return Err(failure),
+            Err(failure) => self.failed(base, permit, letter, events, failure).await?,
+        }
+        match panic {
+            None => Ok(()),
+            // After the record: its supervisor starts a new actor.
+            Some(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// The receipts are on disk.
+    async fn delivered(
+        &mut self,
+        base: &mut Base,
+        permit: Permit,
+        letter: Option<u64>,
+        events: &[Event],
+        done: Vec<crate::append::Delivered>,
+    ) -> Ended {
+        let entries = base.recovered(permit);
+        if !entries.is_empty() {
+            base.commit(entries).await?;
+        }
+        match letter {
+            None => base.delivered(done.into_iter().map(|done| (done.offset, done.published)), true),
+            Some(_) => {
+                events.iter().for_each(|event| base.redelivered(event.published, true));
+                self.end_replay(Ok(()));
             }
         }
+        Ok(())
     }
-}
 
-async fn read(base: &Base, open: &[Row]) -> Result<Vec<Event>, Failure> {
-    let offsets: Vec<Offset> = open.iter().map(|row| row.offset).collect();
-    let from = base.settled.below();
-    let events = if open.is_empty() {
-        base.read(from, base.until(), MAX_ROWS).await?.0
-    } else {
-        base.read_each(&offsets).await?
-    };
-    if events.is_empty() {
-        return Err(Failure::transient_definite(format!(
-            "event {from} of feed {} is not in the event store, though it has not been delivered",
-            base.feed
-        )));
-    }
-    Ok(events)
-}
-
-fn open_rows(base: &Base, appender: &Appender) -> Vec<Row> {
-    let rows = appender.begun().map_or(&[][..], |plan| &plan.rows);
-    rows.iter().filter(|row| !base.settled.contains(row.offset)).cloned().collect()
-}
-
-/// Carries out a human's answer to the doubt ticket that holds this target.
-async fn take_answer(base: &mut Base, appender: &mut Appender, answer: Answer) -> Ended {
-    if answer.cause != Cause::Doubt || base.held_by != Some(answer.ticket) {
-        let _ = answer.done.send(Err(format!("ticket {} does not hold this target", answer.ticket)));
-        return Ok(());
-    }
-    let open = open_rows(base, appender);
-    let mut entries = match answer.action {
-        TicketAction::Retry => Vec::new(),
-        TicketAction::Resolve => arrived(base, appender),
-        TicketAction::Skip => {
-            let offsets: Vec<Offset> = open.iter().map(|row| row.offset).collect();
-            base.read_each(&offsets).await?.into_iter().map(|event| given_up(event, appender)).collect()
+    async fn failed(
+        &mut self,
+        base: &mut Base,
+        permit: Permit,
+        letter: Option<u64>,
+        mut events: Vec<Event>,
+        failure: Failure,
+    ) -> Ended {
+        if failure.kind == FailureKind::Refused {
+            // As many as could be encoded went before it: it is the first.
+            events.truncate(1);
+            return self.refused(base, permit, letter, events, failure).await;
         }
-    };
-    entries.push(Entry::TicketResolved {
-        ticket: answer.ticket,
-        action: answer.action.as_str(),
-        by: Some(answer.by.clone()),
-        note: answer.note.clone(),
-    });
-    // The answer first: were the plan forgotten and the answer lost, another answer could settle nothing.
-    base.commit(entries).await?;
-    if answer.action == TicketAction::Retry {
-        appender.forget().await?;
-    } else {
-        let settled: Vec<(Offset, Timestamp)> = open.iter().map(|row| (row.offset, row.published)).collect();
-        base.settle(settled, answer.action == TicketAction::Resolve);
+        let tried: Vec<EventRef> = events.iter().map(EventRef::from).collect();
+        let attempt = self.appender.attempts();
+        let also = Vec::new();
+        base.failed(Failed { failure: &failure, events: &tried, attempt, permit, letter, also }).await?;
+        // Without a plan nothing was tried of any event.
+        let planned = self.open_rows(base);
+        events.retain(|event| planned.iter().any(|row| row.offset == event.offset));
+        self.failed_last = events;
+        if failure.kind == FailureKind::Doubt {
+            base.hold(&failure, attempt).await
+        } else {
+            base.back_off(&failure);
+            Ok(())
+        }
     }
-    base.answered();
-    let _ = answer.done.send(Ok(()));
-    Ok(())
+
+    /// An event that can't be a row: tried so often as the recipe says, then a dead letter; the rest waits, because
+    /// a file keeps feed order.
+    async fn refused(
+        &mut self,
+        base: &mut Base,
+        permit: Permit,
+        letter: Option<u64>,
+        events: Vec<Event>,
+        failure: Failure,
+    ) -> Ended {
+        let Some(event) = events.first() else { return Ok(()) };
+        let tried = [EventRef::from(event)];
+        if letter.is_some() {
+            let (events, also, attempt) = (&tried[..], Vec::new(), 1);
+            base.failed(Failed { failure: &failure, events, attempt, permit, letter, also }).await?;
+            self.appender.forget().await?;
+            self.end_replay(Err(NotReplayed::Refused(failure.message.clone())));
+            return Ok(());
+        }
+        if self.refused.0 != event.offset {
+            self.refused = (event.offset, Tries::default());
+        }
+        let tries = &mut self.refused.1;
+        (tries.attempts, tries.refused) = (tries.attempts + 1, tries.refused + 1);
+        let (attempt, refused) = (tries.attempts, tries.refused);
+        let gives_up = !base.note_refused(event.offset) && refused >= base.settings.retries;
+        let mut also = Vec::new();
+        if gives_up {
+            let reason = format!("refused: {}", failure.message);
+            also.push(dead(event.clone(), attempt, &reason, Some(Cause::Refused), false));
+            let why = format!("events are refused: {}", failure.message);
+            also.push(base.ticket(Cause::Refused, why, attempt, &failure.message));
+        }
+        base.failed(Failed { failure: &failure, events: &tried, attempt, permit, letter, also }).await?;
+        if gives_up {
+            base.settle([(event.offset, event.published)], false);
+            self.failed_last.clear();
+        } else {
+            self.failed_last = events;
+            base.back_off(&failure);
+        }
+        Ok(())
+    }
+
+    /// What the attempt is about; nothing only if it is about a dead letter that is none any more.
+    async fn read(&self, base: &Base, open: &[Row], letter: Option<u64>) -> Result<Vec<Event>, Failure> {
+        if let Some(letter) = letter {
+            return Ok(base.letter(letter).await?.into_iter().collect());
+        }
+        let offsets: Vec<Offset> = open.iter().map(|row| row.offset).collect();
+        let from = base.settled.below();
+        let events = if open.is_empty() {
+            base.read(from, base.until(), MAX_ROWS).await?.0
+        } else {
+            base.read_each(&offsets).await?
+        };
+        if events.is_empty() {
+            return Err(Failure::transient_definite(format!(
+                "event {from} of feed {} is not in the event store, though it has not been delivered",
+                base.feed
+            )));
+        }
+        Ok(events)
+    }
+
+    fn end_replay(&mut self, how: Result<(), NotReplayed>) {
+        if let Some((_, Some(done))) = self.replay.take() {
+            let _ = done.send(how);
+        }
+    }
 }
 
-fn arrived(base: &Base, appender: &Appender) -> Vec<Entry> {
-    let pieces = appender.begun().into_iter().flat_map(|plan| plan.pieces());
-    let open = pieces.filter(|(row, ..)| !base.settled.contains(row.offset));
-    open.map(|(row, _, bytes)| Entry::Delivered {
-        event: EventRef { offset: row.offset, id: row.id.clone() },
-        attempt: appender.attempts(),
-        payload_sha256: Sha256::digest(bytes).into(),
-        receipt: Receipt::Operator,
-    })
-    .collect()
-}
-
-fn given_up(event: Event, appender: &Appender) -> Entry {
-    Entry::DeadLettered {
-        event: Box::new(event),
-        attempt: appender.attempts(),
-        reason: "an operator skipped it: nobody knows whether it arrived".to_owned(),
-        may_have_arrived: true,
-    }
+fn dead(event: Event, attempt: u32, reason: &str, cause: Option<Cause>, may_have_arrived: bool) -> Entry {
+    Entry::DeadLettered { event: Box::new(event), attempt, reason: reason.to_owned(), may_have_arrived, cause }
 }

@@ -8,7 +8,14 @@ use crate::id::Offset;
 /// Keys that are taken, each with the offsets that wait behind it, ascending.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    taken: HashMap<Key, VecDeque<Offset>>,
+    taken: HashMap<Key, Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// How many units have it: more than one after a batch was split.
+    holders: u32,
+    waiting: VecDeque<Offset>,
 }
 
 impl Keys {
@@ -17,28 +24,33 @@ impl Keys {
     }
 
     pub fn has_waiting(&self, key: &Key) -> bool {
-        self.taken.get(key).is_some_and(|waiting| !waiting.is_empty())
+        self.taken.get(key).is_some_and(|taken| !taken.waiting.is_empty())
     }
 
     pub fn take(&mut self, key: Key) {
-        self.taken.entry(key).or_default();
+        self.taken.entry(key).or_default().holders += 1;
     }
 
     /// Puts an event behind the work that has its key.
     pub fn park(&mut self, key: Key, offset: Offset) {
-        self.taken.entry(key).or_default().push_back(offset);
+        self.taken.entry(key).or_default().waiting.push_back(offset);
     }
 
-    /// The work that had `key` is settled. The key stays taken for the events that are returned, the oldest
-    /// that waited; if there are none, it is free.
+    /// One unit of work that had `key` is settled. If it was the last, the key stays taken for the events that are
+    /// returned, the oldest that waited; if there are none, it is free.
     pub fn next(&mut self, key: &Key, at_most: usize) -> Vec<Offset> {
-        let Some(waiting) = self.taken.get_mut(key) else { return Vec::new() };
-        if waiting.is_empty() {
+        let Some(taken) = self.taken.get_mut(key) else { return Vec::new() };
+        taken.holders = taken.holders.saturating_sub(1);
+        if taken.holders > 0 {
+            return Vec::new();
+        }
+        if taken.waiting.is_empty() {
             self.taken.remove(key);
             return Vec::new();
         }
-        let count = at_most.min(waiting.len());
-        waiting.drain(..count).collect()
+        taken.holders = 1;
+        let count = at_most.min(taken.waiting.len());
+        taken.waiting.drain(..count).collect()
     }
 }
 
@@ -59,5 +71,16 @@ mod tests {
         assert!(keys.is_taken(&key));
         assert!(keys.next(&key, 10).is_empty());
         assert!(!keys.is_taken(&key));
+    }
+
+    #[test]
+    fn a_key_that_two_halves_of_a_batch_have_waits_for_both() {
+        let key = Key::Value(b"GR-42".as_slice().into());
+        let mut keys = Keys::default();
+        keys.take(key.clone());
+        keys.take(key.clone());
+        keys.park(key.clone(), 9);
+        assert!(keys.next(&key, 10).is_empty());
+        assert_eq!(keys.next(&key, 10), [9]);
     }
 }

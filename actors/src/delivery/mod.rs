@@ -6,27 +6,37 @@ mod base;
 mod control;
 mod files;
 mod keyed;
+mod pacer;
+mod post;
 mod requests;
 mod status;
+mod unit;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures_util::FutureExt;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::failure::{Failure, FailureKind};
-use crate::guard::DeathNotice;
+use crate::guard::{self, DeathNotice, Life, Ping};
 use crate::id::{FeedName, Offset, TargetKey};
 use crate::policy::backoff::Backoff;
 use crate::policy::runs::Runs;
 use crate::runtime::Env;
 use crate::settings::{Lane, TargetSettings};
 
-pub use control::{Answer, RunReport, TicketAction};
-pub use status::{Phase, TargetStatus};
+pub(crate) use post::{Depth, Post};
+
+pub use base::REFUSES_ALL;
+pub use control::{Answer, Ask, NotReplayed, Order, Replay, RunReport, TicketAction};
+pub use status::{Mailbox, Panic, Phase, RateStatus, TargetStatus};
 
 use base::Base;
 use control::Control;
@@ -46,11 +56,18 @@ pub(crate) struct Start {
     pub quiet: Rc<tokio::sync::Notify>,
     pub frontier: Offset,
     pub paused: bool,
+    /// Something was mended: it tries at once, whatever the circuit says.
+    pub fresh: bool,
+    /// The one before was ended because its attempt did not: in words.
+    pub hung: Cell<Option<String>>,
+    pub depth: Depth,
 }
 
 pub(crate) struct Delivery {
     start: Option<Start>,
     control: Rc<Control>,
+    patience: Duration,
+    depth: Depth,
     /// Tells the supervisor when this actor ends, however it ends.
     _notice: DeathNotice,
 }
@@ -60,7 +77,11 @@ impl Delivery {
         let control = Rc::new(Control::default());
         control.release(start.frontier);
         control.pause(start.paused);
-        Self { start: Some(start), control, _notice: notice }
+        if start.fresh {
+            control.hurry();
+        }
+        let (patience, depth) = (start.settings.patience, start.depth.clone());
+        Self { start: Some(start), control, patience, depth, _notice: notice }
     }
 }
 
@@ -70,8 +91,12 @@ impl Actor for Delivery {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let Some(start) = self.start.take() else { return };
-        let work = deliver(start, self.control.clone());
-        ctx.spawn(work.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        let work = AssertUnwindSafe(deliver(start, self.control.clone())).catch_unwind();
+        ctx.spawn(work.into_actor(self).map(|ended, _, ctx| match ended {
+            Ok(()) => ctx.stop(),
+            // A lane has let it wait for the record of the attempt: others may have panicked since.
+            Err(panic) => guard::resume(panic),
+        }));
     }
 }
 
@@ -82,7 +107,9 @@ async fn deliver(start: Start, control: Rc<Control>) {
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     while !control.stopping() {
         let before = start.status.borrow().delivered;
-        let Err(failure) = incarnation(&start, &control).await else { return };
+        let ended = incarnation(&start, &control).await;
+        control.under_way_since(None);
+        let Err(failure) = ended else { return };
         if failure.kind == FailureKind::Fenced {
             return;
         }
@@ -98,10 +125,14 @@ async fn deliver(start: Start, control: Rc<Control>) {
 }
 
 async fn incarnation(start: &Start, control: &Rc<Control>) -> Ended {
-    let (mut base, work) = Base::open(start, control).await?;
+    control.under_way_since(Some(Instant::now()));
+    let (mut base, work, standing) = Base::open(start, control).await?;
+    control.under_way_since(None);
     match &start.settings.lane {
-        Lane::Requests { concurrency, max_events } => requests::run(&mut base, work, *concurrency, *max_events).await,
-        Lane::Files(settings) => files::run(&mut base, work, settings.clone()).await,
+        Lane::Requests { concurrency, max_events } => {
+            requests::run(&mut base, work, &standing, *concurrency, *max_events).await
+        }
+        Lane::Files(settings) => files::run(&mut base, work, &standing, settings.clone()).await,
     }
 }
 
@@ -114,7 +145,7 @@ pub(crate) enum Signal {
     /// Now, whatever schedule and back-off say; the report comes when what waits has been tried.
     RunNow(Offset, oneshot::Sender<RunReport>),
     Pause(bool),
-    Answer(Answer),
+    Ask(Ask),
     /// Let what is in flight end, then end.
     Stop,
     /// End now: what is in flight is dropped.
@@ -125,14 +156,27 @@ impl Handler<Signal> for Delivery {
     type Result = ();
 
     fn handle(&mut self, signal: Signal, ctx: &mut Self::Context) {
+        self.depth.set(self.depth.get().saturating_sub(1));
         match signal {
             Signal::Release(frontier) => self.control.release(frontier),
             Signal::RunNow(frontier, report) => self.control.run_now(frontier, report),
             Signal::Pause(paused) => self.control.pause(paused),
-            Signal::Answer(answer) => self.control.answer(answer),
+            Signal::Ask(ask) => self.control.ask(ask),
             Signal::Stop => self.control.stop(),
             Signal::Abort => ctx.terminate(),
         }
+    }
+}
+
+impl Handler<Ping> for Delivery {
+    type Result = Life;
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) -> Life {
+        let under_way = self.control.under_way();
+        if under_way <= self.patience {
+            return Ok(());
+        }
+        Err(format!("an attempt has been under way for {} s", under_way.as_secs()))
     }
 }
 

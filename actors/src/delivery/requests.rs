@@ -1,8 +1,9 @@
 //! The lane of requests: several in flight, never two that share a key. A key that is stuck holds back
 //! only its own events.
 //!
-//! Events become units (one request each); units are stored as begun before they are sent, so that a retry
-//! after anything sends the same events, in the shape of the same revision.
+//! Events become units (one request each, `unit.rs`); units are stored as begun before they are sent, so that a
+//! retry after anything sends the same events, in the shape of the same revision. `outcomes.rs` is what becomes
+//! of a unit, `form.rs` how units come about.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -10,49 +11,30 @@ use std::rc::Rc;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Ended;
 use super::base::Base;
+use super::control::NotReplayed;
 use super::keyed::Keys;
-use crate::event::{Event, EventRef, Key};
-use crate::failure::{Failure, FailureKind};
+use super::unit::{Name, Outcome, Staged, attempt};
+use crate::event::{Event, Key};
+use crate::failure::Failure;
 use crate::id::{Offset, Revision};
-use crate::policy::backoff::Backoff;
-use crate::ports::{Request, RequestPartner, Sent};
-use crate::receipt::Entry;
+use crate::policy::circuit::Room;
+use crate::ports::{RequestPartner, Standing, Tries};
 use crate::work::{Unit, Work};
 
-/// Events read ahead of what can be sent.
-const READ_AHEAD: usize = 256;
+mod asked;
+mod form;
+mod outcomes;
 
 /// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
 const MAX_STUCK: usize = 1_000;
 
-/// Failures in a row after which it is the partner and not the event: then everything waits.
-const IN_A_ROW: u32 = 3;
-
-/// Data in one unit, and in all units that wait to be sent: an outage costs disk, not memory.
-const UNIT_BYTES: usize = 4 << 20;
+/// Data in all units that wait to be sent: an outage costs disk, not memory.
 const STAGED_BYTES: usize = 8 << 20;
-
-/// A unit with its events.
-struct Staged {
-    unit: Unit,
-    events: Rc<[Event]>,
-    keys: Vec<Key>,
-    attempts: u32,
-    /// An earlier incarnation may have sent it.
-    resumed: bool,
-    /// Back-off of its own.
-    own: Backoff,
-}
-
-/// How something in flight ended.
-enum Outcome {
-    Answered(Staged, Result<Sent, Failure>),
-    Committed(Staged, Ended),
-}
 
 struct Requests {
     concurrency: usize,
@@ -65,41 +47,73 @@ struct Requests {
     /// Events that waited behind a key and may go now.
     released: VecDeque<(Key, Vec<Offset>)>,
     ready: VecDeque<Staged>,
+    /// Those that go before `ready` as soon as something may go, in feed order.
     retry: VecDeque<Staged>,
-    stuck: Vec<(Instant, Staged)>,
+    /// Those that wait for a time of their own, in the order in which they were tried.
+    stuck: VecDeque<(Instant, Staged)>,
     running: FuturesUnordered<LocalBoxFuture<'static, Outcome>>,
     sending: usize,
-    /// Units in flight, by first offset.
-    flying: HashMap<Offset, Unit>,
-    /// Failures in a row, of whatever event.
-    failures: u32,
-    /// While the partner is thought to be down one delivery at a time is tried, until one succeeds.
-    probing: bool,
+    /// What is in flight.
+    flying: HashMap<Name, Flight>,
+    /// When the rate limit has a place again.
+    paced_until: Option<Instant>,
+    /// The unit whose attempt failed last.
+    failed_last: Option<Name>,
+    /// Who waits for the replay of a dead letter.
+    replays: HashMap<u64, oneshot::Sender<Result<(), NotReplayed>>>,
+    /// Open units that may share a key with another one.
+    shared: usize,
 }
 
-pub(super) async fn run(base: &mut Base, work: Option<Work>, concurrency: usize, max_events: usize) -> Ended {
+/// Where the unit is that goes next.
+enum Which {
+    Ready(usize),
+    Retry(usize),
+    Stuck(usize),
+}
+
+/// A unit in flight.
+struct Flight {
+    unit: Unit,
+    keys: Rc<[Key]>,
+    began: Instant,
+}
+
+pub(super) async fn run(
+    base: &mut Base,
+    work: Option<Work>,
+    standing: &Standing,
+    concurrency: usize,
+    max_events: usize,
+) -> Ended {
     let mut lane = Requests::new(base, concurrency, max_events);
     if let Some(Work::Requests(units)) = work {
-        lane.resume(base, units).await?;
+        lane.resume(base, units, standing).await?;
     }
+    lane.note_hang(base).await?;
     loop {
         if base.refresh() {
             // Somebody asked for a run: what waits for its retry is tried now.
-            lane.stuck.iter_mut().for_each(|(at, _)| *at = Instant::now());
+            lane.hurry();
         }
-        for answer in base.answers() {
-            let _ = answer.done.send(Err("this target has no delivery in doubt".to_owned()));
+        let (answers, replays) = base.asks().await?;
+        for answer in answers {
+            lane.answered(base, answer).await?;
+        }
+        for replay in replays {
+            lane.replay(base, replay).await?;
         }
         if base.control.stopping() && lane.running.is_empty() {
             return lane.leave(base).await;
         }
-        let mut busy = false;
-        if base.may_send() {
+        lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
+        if base.room() != Room::Nothing {
             lane.stage(base).await?;
-            lane.launch(base);
-            busy = base.may_send() && lane.has_more();
+            lane.launch(base).await?;
         }
-        base.show(lane.running.len(), busy);
+        let busy = lane.candidate(base, base.room()).is_some();
+        base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
+        base.show(lane.running.len(), busy, lane.replaying());
         let alarm = lane.alarm(base);
         tokio::select! {
             Some(outcome) = lane.running.next(), if !lane.running.is_empty() => lane.take(base, outcome).await?,
@@ -120,217 +134,150 @@ impl Requests {
             released: VecDeque::new(),
             ready: VecDeque::new(),
             retry: VecDeque::new(),
-            stuck: Vec::new(),
+            stuck: VecDeque::new(),
             running: FuturesUnordered::new(),
             sending: 0,
             flying: HashMap::new(),
-            failures: 0,
-            probing: false,
+            paced_until: None,
+            failed_last: None,
+            replays: HashMap::new(),
+            shared: 0,
         }
     }
 
     /// Takes up the units that an earlier incarnation had begun. A unit of which a part is settled is sent
     /// whole again: its key and its bytes are those of the whole.
-    async fn resume(&mut self, base: &mut Base, mut units: Vec<Unit>) -> Ended {
-        units.retain(|unit| unit.offsets.iter().any(|&offset| !base.settled.contains(offset)));
+    async fn resume(&mut self, base: &mut Base, mut units: Vec<Unit>, standing: &Standing) -> Ended {
+        units.retain(|unit| unit.letter.is_some() || unit.offsets.iter().any(|&at| !base.settled.contains(at)));
         units.sort_by_key(|unit| unit.offsets.first().copied());
         for unit in units {
-            let events = base.read_each(&unit.offsets).await?;
+            let events = match unit.letter {
+                None => base.read_each(&unit.offsets).await?,
+                Some(letter) => match base.letter(letter).await? {
+                    Some(event) => vec![event],
+                    // Delivered or dropped meanwhile.
+                    None => continue,
+                },
+            };
             if events.len() != unit.offsets.len() {
                 return Err(Failure::node("events of a request that was begun are not in the event store"));
             }
             let partner = self.partner(base, unit.revision)?;
-            let staged = Staged { resumed: true, ..Staged::new(unit, events, partner.as_ref()) };
-            staged.keys.iter().for_each(|key| self.keys.take(key.clone()));
-            self.retry.push_back(staged);
+            let mut staged = Staged::new(unit, events, partner.as_ref());
+            let tried = standing.tries.get(&staged.counted_as()).copied().unwrap_or_default();
+            // Nobody knows whether an attempt was under way when that incarnation ended.
+            staged.tries = Tries { may_have_arrived: true, ..tried };
+            staged.stays = true;
+            // It may be a part of a batch, and share a key with another part.
+            staged.shared = true;
+            self.open_unit(staged);
         }
         Ok(())
     }
 
-    /// Forms units ahead of what is in flight and stores them as begun.
-    async fn stage(&mut self, base: &mut Base) -> Ended {
-        if self.ready.len() >= self.concurrency || self.probing {
-            return Ok(());
-        }
-        if self.is_full_of_failures() {
-            base.complain(format!(
-                "{} requests wait for their retry: no more are begun before one of them is settled",
-                self.stuck.len()
-            ));
-            return Ok(());
-        }
-        let partner = match self.partner(base, base.settings.revision) {
-            Ok(partner) => partner,
-            Err(failure) => {
-                base.failed(&failure, &[], 0).await?;
-                base.back_off(&failure);
-                return Ok(());
-            }
-        };
-        let before = self.ready.len();
-        while self.ready.len() < 4 * self.concurrency && self.staged_bytes() < STAGED_BYTES {
-            let events = self.form(base, partner.as_ref()).await?;
-            if events.is_empty() {
+    /// A unit that is begun and is to be sent before new ones.
+    fn open_unit(&mut self, staged: Staged) {
+        self.shared += usize::from(staged.shared);
+        staged.keys.iter().for_each(|key| self.keys.take(key.clone()));
+        let at = self.retry.partition_point(|other| other.first() < staged.first());
+        self.retry.insert(at, staged);
+    }
+
+    /// Sends what there is room for.
+    async fn launch(&mut self, base: &mut Base) -> Ended {
+        while self.paced_until.is_none() {
+            let room = base.room();
+            if room == Room::Nothing || (room == Room::Free && self.sending >= self.concurrency) {
                 break;
             }
-            let offsets = events.iter().map(|event| event.offset).collect();
-            let unit = Unit { revision: base.settings.revision, offsets };
-            self.ready.push_back(Staged::new(unit, events, partner.as_ref()));
-        }
-        if self.ready.len() > before { base.begin(Work::Requests(self.open())).await } else { Ok(()) }
-    }
-
-    /// The events of the next unit, ascending; none if nothing may go.
-    async fn form(&mut self, base: &Base, partner: &dyn RequestPartner) -> Result<Vec<Event>, Failure> {
-        let mut events: Vec<Event> = Vec::new();
-        let mut mine: Vec<Key> = Vec::new();
-        while let Some((key, offsets)) =
-            self.released.pop_front_if(|(_, offsets)| events.len() + offsets.len() <= self.max_events)
-        {
-            events.extend(base.read_each(&offsets).await?);
-            mine.push(key);
-        }
-        let mut bytes: usize = events.iter().map(|event| event.data.len()).sum();
-        while events.len() < self.max_events && bytes < UNIT_BYTES {
-            let Some(event) = self.next_event(base).await? else { break };
-            let key = partner.key(&event);
-            let ours = mine.contains(&key);
-            // Also one of ours, if others of it wait: they are older.
-            if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
-                self.keys.park(key, event.offset);
-                continue;
-            }
-            if !ours {
-                self.keys.take(key.clone());
-                mine.push(key);
-            }
-            bytes += event.data.len();
-            events.push(event);
-        }
-        events.sort_by_key(|event| event.offset);
-        Ok(events)
-    }
-
-    /// The next event of the feed that is nobody's yet.
-    async fn next_event(&mut self, base: &Base) -> Result<Option<Event>, Failure> {
-        let until = base.until();
-        if self.read.is_empty() && self.scan < until {
-            let (events, next) = base.read(self.scan, until, READ_AHEAD).await?;
-            self.scan = next;
-            let begun: Vec<Unit> = self.open();
-            let is_begun = |offset: Offset| begun.iter().any(|unit| unit.offsets.binary_search(&offset).is_ok());
-            self.read = events.into_iter().filter(|event| !is_begun(event.offset)).collect();
-        }
-        Ok(self.read.pop_front())
-    }
-
-    /// Sends what there is room for: retries first, in order.
-    fn launch(&mut self, base: &Base) {
-        while self.sending < self.room() {
-            let Some(mut staged) = self.next_to_send() else { break };
-            self.flying.insert(staged.first(), staged.unit.clone());
+            let Some(staged) = self.candidate(base, room).and_then(|which| self.pull(which)) else { break };
             let partner = match self.partner(base, staged.unit.revision) {
                 Ok(partner) => partner,
                 Err(failure) => {
-                    self.running.push(Box::pin(async move { Outcome::Answered(staged, Err(failure)) }));
-                    self.sending += 1;
-                    break;
+                    self.not_sent(base, staged, failure).await?;
+                    continue;
                 }
             };
-            staged.attempts += 1;
+            if let Err(at) = base.pacer.try_place().await? {
+                self.paced_until = Some(at);
+                self.retry.push_front(staged);
+                break;
+            }
+            let permit = base.begin_attempt().await?;
+            let flight = Flight { unit: staged.unit.clone(), keys: staged.keys.clone(), began: Instant::now() };
+            self.flying.insert(staged.name(), flight);
             self.sending += 1;
-            let request = Request { target: base.key.clone(), feed: base.feed.clone(), events: staged.events.clone() };
-            self.running.push(Box::pin(async move {
-                let result = partner.send(&request).await;
-                Outcome::Answered(staged, result)
-            }));
-        }
-    }
-
-    /// How many requests may be in flight.
-    fn room(&self) -> usize {
-        if self.probing { 1 } else { self.concurrency }
-    }
-
-    fn next_to_send(&mut self) -> Option<Staged> {
-        if let Some(staged) = self.retry.pop_front() {
-            return Some(staged);
-        }
-        let now = Instant::now();
-        if let Some(due) = self.stuck.iter().position(|(at, _)| *at <= now) {
-            return Some(self.stuck.swap_remove(due).1);
-        }
-        self.ready.pop_front()
-    }
-
-    async fn take(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
-        match outcome {
-            Outcome::Answered(staged, Ok(sent)) => {
-                self.sending -= 1;
-                let commit = base.commit(staged.delivered(&sent));
-                self.running.push(Box::pin(async move { Outcome::Committed(staged, commit.await) }));
-                Ok(())
-            }
-            Outcome::Answered(staged, Err(failure)) => {
-                self.sending -= 1;
-                self.failed(base, staged, failure).await
-            }
-            Outcome::Committed(staged, result) => {
-                result?;
-                self.probing = false;
-                self.flying.remove(&staged.first());
-                self.failures = 0;
-                let clean = self.retry.is_empty() && self.stuck.is_empty();
-                base.delivered(staged.events.iter().map(|event| (event.offset, event.published)), clean);
-                for key in &staged.keys {
-                    let waiting = self.keys.next(key, self.max_events);
-                    if !waiting.is_empty() {
-                        self.released.push_back((key.clone(), waiting));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn failed(&mut self, base: &mut Base, mut staged: Staged, failure: Failure) -> Ended {
-        let events: Vec<EventRef> = staged.events.iter().map(EventRef::from).collect();
-        base.failed(&failure, &events, staged.attempts).await?;
-        self.flying.remove(&staged.first());
-        self.failures += u32::from(failure.kind != FailureKind::Refused);
-        let of_its_own = failure.kind == FailureKind::Refused
-            || (failure.kind == FailureKind::Transient && self.failures < IN_A_ROW && !self.probing);
-        if of_its_own {
-            if failure.kind == FailureKind::Refused {
-                // It answered: it is this event that it does not want.
-                self.probing = false;
-            }
-            let wait = base.own_wait(&mut staged.own, &failure);
-            self.stuck.push((Instant::now() + wait, staged));
-        } else {
-            base.back_off(&failure);
-            self.probing = true;
-            let at = self.retry.partition_point(|other| other.first() < staged.first());
-            self.retry.insert(at, staged);
+            self.running.push(Box::pin(attempt(base, partner, staged, permit)));
         }
         Ok(())
     }
 
-    /// Told to stop: only what was really tried stays begun; the rest belongs to the next revision.
+    /// Which unit goes next, if one may: what was tried before new ones. A probe is not held up by a unit's own
+    /// back-off, and goes with another unit than the last one that was refused.
+    fn candidate(&self, base: &Base, room: Room) -> Option<Which> {
+        let (now, probe, refuses_all) = (Instant::now(), room == Room::Probe, base.refuses_all());
+        let due = |at: Instant, staged: &Staged| at <= now || (probe && (refuses_all || !staged.refused_last));
+        let free = |(at, staged): &(Instant, Staged)| due(*at, staged) && !self.conflicts(staged);
+        let ready = || self.ready.iter().position(|staged| !self.conflicts(staged)).map(Which::Ready);
+        let retry = || self.retry.iter().position(|staged| !self.conflicts(staged)).map(Which::Retry);
+        let stuck = || self.stuck.iter().position(free).map(Which::Stuck);
+        match room {
+            Room::Nothing => None,
+            Room::Probe if refuses_all => ready().or_else(retry).or_else(stuck),
+            _ => retry().or_else(stuck).or_else(ready),
+        }
+    }
+
+    fn pull(&mut self, which: Which) -> Option<Staged> {
+        match which {
+            Which::Ready(at) => self.ready.remove(at),
+            Which::Retry(at) => self.retry.remove(at),
+            Which::Stuck(at) => self.stuck.remove(at).map(|(_, staged)| staged),
+        }
+    }
+
+    /// Whether a key of it is in flight, or belongs to an older part of its batch. Only units that came about by a
+    /// split or a replay share keys with others.
+    fn conflicts(&self, staged: &Staged) -> bool {
+        if self.shared == 0 {
+            return false;
+        }
+        let shares = |keys: &[Key]| keys.iter().any(|key| staged.keys.binary_search(key).is_ok());
+        let in_flight = self.flying.values().any(|flight| shares(&flight.keys));
+        let is_older =
+            |other: &Staged| other.unit.letter.is_none() && other.first() < staged.first() && shares(&other.keys);
+        let waits = || self.retry.iter().chain(self.stuck.iter().map(|(_, other)| other)).any(is_older);
+        in_flight || (staged.unit.letter.is_none() && waits())
+    }
+
+    /// The dead letters that are being delivered.
+    fn replaying(&self) -> Vec<u64> {
+        if self.shared == 0 { Vec::new() } else { self.open_units().filter_map(|unit| unit.letter).collect() }
+    }
+
+    /// What waits for a time of its own goes now.
+    fn hurry(&mut self) {
+        self.stuck.iter_mut().for_each(|(at, _)| *at = Instant::now());
+    }
+
+    /// Told to stop: only what was really tried stays begun; the rest belongs to the next revision. A single event of
+    /// which it is known that no attempt had an effect is free for it as well: a wrong address can be mended.
     async fn leave(&mut self, base: &Base) -> Ended {
         self.ready.clear();
-        self.retry.retain(|staged| staged.resumed || staged.attempts > 0);
-        base.begin(Work::Requests(self.open())).await
+        self.retry.retain(Staged::stays_begun);
+        self.stuck.retain(|(_, staged)| staged.stays_begun());
+        self.store_open(base).await
     }
 
     /// All units that are begun and not settled.
-    fn open(&self) -> Vec<Unit> {
+    fn open_units(&self) -> impl Iterator<Item = &Unit> {
         let staged = self.retry.iter().chain(self.stuck.iter().map(|(_, staged)| staged)).chain(&self.ready);
-        staged.map(|staged| &staged.unit).chain(self.flying.values()).cloned().collect()
+        staged.map(|staged| &staged.unit).chain(self.flying.values().map(|flight| &flight.unit))
     }
 
-    fn staged_bytes(&self) -> usize {
-        self.ready.iter().map(Staged::bytes).sum()
+    /// Stores what is begun and not settled.
+    async fn store_open(&self, base: &Base) -> Ended {
+        base.begin(Work::Requests(self.open_units().cloned().collect())).await
     }
 
     fn is_full_of_failures(&self) -> bool {
@@ -338,15 +285,16 @@ impl Requests {
             || self.stuck.iter().map(|(_, staged)| staged.bytes()).sum::<usize>() >= STAGED_BYTES
     }
 
-    fn has_more(&self) -> bool {
-        let now = Instant::now();
-        !self.retry.is_empty() || !self.ready.is_empty() || self.stuck.iter().any(|(at, _)| *at <= now)
-    }
-
-    /// When a refused unit is due and could be sent.
+    /// When something that waits could be sent.
     fn alarm(&self, base: &Base) -> Option<Instant> {
-        let could = base.may_send() && self.sending < self.room();
-        self.stuck.iter().map(|(at, _)| *at).min().filter(|_| could)
+        let could = base.room() != Room::Nothing && self.sending < self.concurrency;
+        // What is due and was not sent waits for something that is in flight, or comes later itself.
+        let now = Instant::now();
+        let due = self.stuck.iter().map(|(at, _)| *at).filter(|at| *at > now).min().filter(|_| could);
+        match (due, self.paced_until) {
+            (_, Some(at)) => Some(at),
+            (due, None) => due,
+        }
     }
 
     fn partner(&mut self, base: &Base, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {
@@ -356,32 +304,5 @@ impl Requests {
         let partner = base.env.partners.requests(&base.key, revision)?;
         self.partners.insert(revision, partner.clone());
         Ok(partner)
-    }
-}
-
-impl Staged {
-    fn new(unit: Unit, events: Vec<Event>, partner: &dyn RequestPartner) -> Self {
-        let mut keys: Vec<Key> = events.iter().map(|event| partner.key(event)).collect();
-        keys.sort();
-        keys.dedup();
-        Self { unit, events: events.into(), keys, attempts: 0, resumed: false, own: Backoff::default() }
-    }
-
-    fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.data.len()).sum()
-    }
-
-    fn first(&self) -> Offset {
-        self.unit.offsets.first().copied().unwrap_or_default()
-    }
-
-    fn delivered(&self, sent: &Sent) -> Vec<Entry> {
-        let entry = |event: &Event| Entry::Delivered {
-            event: event.into(),
-            attempt: self.attempts,
-            payload_sha256: sent.payload_sha256,
-            receipt: sent.receipt.clone(),
-        };
-        self.events.iter().map(entry).collect()
     }
 }

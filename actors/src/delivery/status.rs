@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, Offset, TargetName, Timestamp};
+use crate::policy::circuit::CircuitMemory;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -15,15 +16,19 @@ pub enum Phase {
     Idle,
     Delivering,
     BackingOff,
+    /// The circuit is open: nothing goes before the next probe.
+    CircuitOpen,
     /// A human must answer a ticket first.
     Held,
     Paused,
     /// Died, and is about to be started again.
     Down,
+    /// Died too often: left alone for a while, or until an operator revives it.
+    Quarantined,
 }
 
 /// One target, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TargetStatus {
     pub target: TargetName,
     pub phase: Phase,
@@ -41,9 +46,40 @@ pub struct TargetStatus {
     pub last_error_kind: Option<FailureKind>,
     pub last_error_at: Option<Timestamp>,
     pub next_attempt_at: Option<Timestamp>,
+    pub circuit: CircuitMemory,
+    /// `None`: no limit.
+    pub rate: Option<RateStatus>,
+    pub mailbox: Mailbox,
+    /// Dead letters that are being delivered.
+    pub replaying: Vec<u64>,
     /// The ticket that holds it.
     pub held_by: Option<u64>,
     pub restarts: u64,
+    pub last_panic: Option<Panic>,
+    /// While it is quarantined: when it is revived by itself.
+    pub revived_at: Option<Timestamp>,
+}
+
+/// A rate limit, and how many requests may start now.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RateStatus {
+    pub per_second: f64,
+    pub burst: u32,
+    pub available: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Mailbox {
+    pub depth: usize,
+    pub capacity: usize,
+}
+
+/// How an actor died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Panic {
+    pub at: Timestamp,
+    /// Message and place, or that it hung.
+    pub what: String,
 }
 
 impl TargetStatus {
@@ -63,8 +99,14 @@ impl TargetStatus {
             last_error_kind: None,
             last_error_at: None,
             next_attempt_at: None,
+            circuit: CircuitMemory::default(),
+            rate: None,
+            mailbox: Mailbox::default(),
+            replaying: Vec::new(),
             held_by: None,
             restarts: 0,
+            last_panic: None,
+            revived_at: None,
         }
     }
 

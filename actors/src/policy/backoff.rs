@@ -24,12 +24,17 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// What a partner asks for, within bounds.
+    pub fn capped(asked: Duration) -> Duration {
+        asked.clamp(FLOOR, CAP)
+    }
+
     /// Counts a failure and draws the wait. What the partner asked for (`Retry-After`) is honoured, up to the cap.
     pub fn failed(&mut self, asked: Option<Duration>, rng: &mut impl Rng) -> Duration {
         let ceiling = BASE.saturating_mul(1 << self.failures.min(16)).min(CAP);
         self.failures = self.failures.saturating_add(1);
         let drawn = ceiling.mul_f64(rng.random::<f64>()).max(FLOOR);
-        asked.map_or(drawn, |asked| asked.min(CAP).max(FLOOR))
+        asked.map_or(drawn, Self::capped)
     }
 }
 

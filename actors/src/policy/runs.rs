@@ -55,6 +55,11 @@ impl Runs {
         self.failed.extend(offsets);
     }
 
+    /// How many events below `head` this target has not settled.
+    pub fn waiting(&self, target: &TargetName, head: Offset) -> Option<u64> {
+        self.targets.get(target).map(|target| target.settled.waiting(head))
+    }
+
     /// Nothing is in flight in any target.
     pub fn is_quiet(&self) -> bool {
         self.targets.values().all(|target| !target.busy)

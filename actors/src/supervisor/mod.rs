@@ -2,30 +2,40 @@
 //! watches them, and builds a new one when one ends that was not told to. It is not `actix::Supervisor`, which
 //! does not restart after a panic and re-uses the same value.
 
+mod deaths;
 mod orders;
+mod tree;
+pub(crate) mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
+    WrapFuture,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::delivery::{self, Delivery, Phase, Signal, TargetStatus};
+use crate::delivery::{self, Delivery, Mailbox, Post, Signal, TargetStatus};
 use crate::guard::DeathNotice;
 use crate::id::{Offset, TargetKey, TargetName, Timestamp};
-use crate::policy::restarts::Restarts;
 use crate::policy::runs::Runs;
 use crate::ports::Schedule;
 use crate::reader::{self, FeedReader, ReaderStatus, RunDue};
 use crate::runtime::Env;
 use crate::settings::{RecipeSettings, TargetSettings};
 
-pub use orders::{Drain, RecipeSnapshot, Reconfigure, Reload, Retire, RunNow, Snapshot, TakeAnswer};
+use deaths::Died;
+use watch::Watch;
+
+pub use orders::{AskTarget, Drain, RecipeSnapshot, Reconfigure, Reload, Retire, Revive, RunNow, Snapshot};
+pub(crate) use tree::Branch;
+pub use tree::{ActorSnapshot, Kind, State};
 
 /// A child that was told to stop and has not ended after this long is replaced: its epoch is fenced off.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -39,6 +49,8 @@ pub struct RecipeSupervisor {
     reader: ReaderChild,
     targets: BTreeMap<TargetName, Child>,
     frontier: Rc<Cell<Offset>>,
+    /// What the next supervisor begins with, should this one die.
+    released: Arc<AtomicU64>,
     last_run: Rc<Cell<Timestamp>>,
     runs: Rc<RefCell<Runs>>,
     quiet: Rc<Notify>,
@@ -46,15 +58,22 @@ pub struct RecipeSupervisor {
     generations: u64,
     /// It ends when its last child has.
     stopping: bool,
-    _notice: DeathNotice,
+    notice: DeathNotice,
 }
 
 struct Child {
     settings: TargetSettings,
     status: Rc<RefCell<TargetStatus>>,
-    restarts: Restarts,
-    generation: u64,
-    addr: Option<Addr<Delivery>>,
+    watch: Watch,
+    post: Option<Post>,
+    /// How much had been delivered when it was started.
+    delivered: u64,
+    /// Why it was ended, when its attempt did not: for the one that takes its place.
+    hung: Option<String>,
+    /// A run that its full mailbox has refused is told again.
+    behind: bool,
+    /// The record of its quarantine, while it is written.
+    ticket: Option<SpawnHandle>,
     told_to_stop: bool,
     /// What takes its place when it has ended; `None` in a child that was told to stop: nothing.
     next: Option<TargetSettings>,
@@ -65,35 +84,40 @@ struct Child {
 #[derive(Default)]
 struct ReaderChild {
     addr: Option<Addr<FeedReader>>,
-    generation: u64,
-    restarts: Restarts,
+    watch: Watch,
     status: Rc<RefCell<ReaderStatus>>,
 }
 
 impl RecipeSupervisor {
-    /// `frontier`: everything below it was released by a run before.
-    pub(crate) fn new(settings: RecipeSettings, env: Env, frontier: Offset, notice: DeathNotice) -> Self {
+    /// Everything below `released` was released by a run before.
+    pub(crate) fn new(settings: RecipeSettings, env: Env, released: Arc<AtomicU64>, notice: DeathNotice) -> Self {
         let last_run = Rc::new(Cell::new(env.clock.now()));
         Self {
             settings,
             env,
             reader: ReaderChild::default(),
             targets: BTreeMap::new(),
-            frontier: Rc::new(Cell::new(frontier)),
+            frontier: Rc::new(Cell::new(released.load(Ordering::Relaxed))),
+            released,
             last_run,
             runs: Rc::default(),
             quiet: Rc::default(),
             account_since: Instant::now(),
             generations: 0,
             stopping: false,
-            _notice: notice,
+            notice,
         }
     }
 
-    fn start_reader(&mut self, ctx: &mut Context<Self>) {
+    /// A name for an incarnation, or for the time between two.
+    fn next_generation(&mut self) -> u64 {
         self.generations += 1;
-        let generation = self.generations;
-        self.reader.generation = generation;
+        self.generations
+    }
+
+    fn start_reader(&mut self, ctx: &mut Context<Self>) {
+        let generation = self.next_generation();
+        self.reader.watch.started(generation);
         let start = reader::Start {
             env: self.env.clone(),
             feed: self.settings.feed.clone(),
@@ -104,17 +128,23 @@ impl RecipeSupervisor {
             due: ctx.address().recipient(),
         };
         let supervisor = ctx.address();
-        let notice = DeathNotice::new(move |panicked| supervisor.do_send(Died { child: None, generation, panicked }));
+        let notice = DeathNotice::new(move |why| supervisor.do_send(Died { child: None, generation, why }));
         self.reader.addr = Some(FeedReader::new(start, notice).start());
     }
 
-    /// The factory of deliveries.
-    fn start_target(&mut self, ctx: &mut Context<Self>, name: &TargetName) {
-        self.generations += 1;
-        let generation = self.generations;
+    /// The factory of deliveries. `fresh`: something was mended, it tries at once.
+    fn start_target(&mut self, ctx: &mut Context<Self>, name: &TargetName, fresh: bool) {
+        let generation = self.next_generation();
         let Some(child) = self.targets.get_mut(name) else { return };
-        child.generation = generation;
+        if let Some(ticket) = child.ticket.take() {
+            // It must not open the ledger after the delivery has.
+            ctx.cancel_future(ticket);
+        }
+        child.watch.started(generation);
         child.told_to_stop = false;
+        child.status.borrow_mut().revived_at = None;
+        child.delivered = child.status.borrow().delivered;
+        let depth = delivery::Depth::default();
         let start = delivery::Start {
             key: TargetKey { recipe: self.settings.id.clone(), target: name.clone() },
             feed: self.settings.feed.clone(),
@@ -125,10 +155,13 @@ impl RecipeSupervisor {
             quiet: self.quiet.clone(),
             frontier: self.frontier.get(),
             paused: self.settings.paused,
+            fresh,
+            hung: Cell::new(child.hung.take()),
+            depth: depth.clone(),
         };
         let (supervisor, died) = (ctx.address(), Some(name.clone()));
-        let notice = DeathNotice::new(move |panicked| supervisor.do_send(Died { child: died, generation, panicked }));
-        child.addr = Some(Delivery::new(start, notice).start());
+        let notice = DeathNotice::new(move |why| supervisor.do_send(Died { child: died, generation, why }));
+        child.post = Some(Post { addr: Delivery::new(start, notice).start(), depth });
     }
 
     fn add_target(&mut self, ctx: &mut Context<Self>, settings: TargetSettings) {
@@ -137,15 +170,18 @@ impl RecipeSupervisor {
         let child = Child {
             settings,
             status,
-            restarts: Restarts::default(),
-            generation: 0,
-            addr: None,
+            watch: Watch::default(),
+            post: None,
+            delivered: 0,
+            hung: None,
+            behind: false,
+            ticket: None,
             told_to_stop: false,
             next: None,
             waiting: Vec::new(),
         };
         self.targets.insert(name.clone(), child);
-        self.start_target(ctx, &name);
+        self.start_target(ctx, &name, false);
     }
 
     /// Tells a child to finish what is in flight; `next` takes its place.
@@ -153,24 +189,24 @@ impl RecipeSupervisor {
         let Some(child) = self.targets.get_mut(name) else { return };
         child.told_to_stop = true;
         child.next = next;
-        let generation = child.generation;
-        match &child.addr {
-            Some(addr) => addr.do_send(Signal::Stop),
-            None => ctx.notify(Died { child: Some(name.clone()), generation, panicked: false }),
+        let ended = || Died { child: Some(name.clone()), generation: child.watch.generation, why: None };
+        match &child.post {
+            Some(post) => post.order(Signal::Stop),
+            None => ctx.notify(ended()),
         }
-        let late = Died { child: Some(name.clone()), generation, panicked: false };
-        ctx.notify_later(late, DRAIN);
+        ctx.notify_later(ended(), DRAIN);
     }
 
     fn release(&mut self, frontier: Offset) {
         self.close_account(ACCOUNT);
         self.frontier.set(self.frontier.get().max(frontier));
+        self.released.store(self.frontier.get(), Ordering::Relaxed);
         self.env.witness.released(&self.settings.id, self.frontier.get());
-        for (name, child) in &self.targets {
-            if let Some(addr) = child.addr.as_ref().filter(|addr| addr.connected()) {
+        for (name, child) in &mut self.targets {
+            if let Some(post) = child.post.as_ref().filter(|post| post.addr.connected()) {
                 self.runs.borrow_mut().set_busy(name, true);
-                // A full mailbox holds signals that will make the child look at the frontier once more.
-                let _ = addr.try_send(Signal::Release(self.frontier.get()));
+                // Full of other signals: it is told with the next round.
+                child.behind = post.tell(Signal::Release(self.frontier.get())).is_err();
             }
         }
     }
@@ -187,7 +223,7 @@ impl RecipeSupervisor {
 
     fn snapshot(&self) -> RecipeSnapshot {
         let mut reader = self.reader.status.borrow().clone();
-        reader.restarts = self.reader.restarts.total();
+        reader.restarts = self.reader.watch.restarts.total();
         RecipeSnapshot {
             id: self.settings.id.clone(),
             revision: self.settings.revision,
@@ -195,8 +231,19 @@ impl RecipeSupervisor {
             paused: self.settings.paused,
             frontier: self.frontier.get(),
             reader,
-            targets: self.targets.values().map(|child| child.status.borrow().clone()).collect(),
+            targets: self.targets.values().map(|child| self.target_status(child)).collect(),
         }
+    }
+
+    fn target_status(&self, child: &Child) -> TargetStatus {
+        let mut status = child.status.borrow().clone();
+        status.mailbox = child.mailbox();
+        if child.post.is_none() {
+            // Nobody counts for it.
+            let head = *self.env.log.head(&self.settings.feed).borrow();
+            status.backlog = self.runs.borrow().waiting(&status.target, head).unwrap_or(status.backlog);
+        }
+        status
     }
 
     fn finish_if_empty(&mut self, ctx: &mut Context<Self>) {
@@ -231,6 +278,7 @@ impl Actor for RecipeSupervisor {
         for target in self.settings.targets.clone() {
             self.add_target(ctx, target);
         }
+        ctx.run_later(watch::ROUND, Self::round);
         ctx.spawn(close_when_quiet(self.quiet.clone(), ctx.address()).into_actor(self).map(|(), _, _| ()));
     }
 }
@@ -241,9 +289,16 @@ impl Drop for RecipeSupervisor {
         if let Some(reader) = &self.reader.addr {
             reader.do_send(reader::Stop);
         }
-        for delivery in self.targets.values().filter_map(|child| child.addr.as_ref()) {
-            delivery.do_send(Signal::Stop);
+        for delivery in self.targets.values().filter_map(|child| child.post.as_ref()) {
+            // At once: what these settle from now on would be fenced anyway.
+            delivery.order(Signal::Abort);
         }
+    }
+}
+
+impl Child {
+    fn mailbox(&self) -> Mailbox {
+        self.post.as_ref().map(Post::mailbox).unwrap_or_default()
     }
 }
 
@@ -268,82 +323,6 @@ impl Handler<Quiet> for RecipeSupervisor {
         if quiet {
             self.close_account(Duration::ZERO);
         }
-    }
-}
-
-/// A child has ended. `None` is the reader.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Died {
-    child: Option<TargetName>,
-    generation: u64,
-    panicked: bool,
-}
-
-impl Handler<Died> for RecipeSupervisor {
-    type Result = ();
-
-    fn handle(&mut self, died: Died, ctx: &mut Self::Context) {
-        match died.child {
-            None => self.reader_died(ctx, died.generation),
-            Some(name) => self.target_died(ctx, name, died.generation, died.panicked),
-        }
-    }
-}
-
-impl RecipeSupervisor {
-    fn reader_died(&mut self, ctx: &mut Context<Self>, generation: u64) {
-        if self.reader.generation != generation || self.stopping {
-            return;
-        }
-        tracing::error!(recipe = %self.settings.id, "the feed reader died; it is started again");
-        self.env.witness.restarted(&self.settings.id, "feed_reader");
-        let wait = self.reader.restarts.died(Instant::now());
-        ctx.run_later(wait, move |supervisor, ctx| {
-            if supervisor.reader.generation == generation && !supervisor.stopping {
-                supervisor.start_reader(ctx);
-            }
-        });
-    }
-
-    fn target_died(&mut self, ctx: &mut Context<Self>, name: TargetName, generation: u64, panicked: bool) {
-        let Some(child) = self.targets.get_mut(&name).filter(|child| child.generation == generation) else { return };
-        if let Some(late) = child.addr.take() {
-            // Of no effect on one that has ended.
-            late.do_send(Signal::Abort);
-        }
-        self.runs.borrow_mut().set_busy(&name, false);
-        if child.told_to_stop {
-            for done in std::mem::take(&mut child.waiting) {
-                let _ = done.send(());
-            }
-            match child.next.take() {
-                Some(settings) => {
-                    child.settings = settings;
-                    self.start_target(ctx, &name);
-                }
-                None => {
-                    self.targets.remove(&name);
-                    self.runs.borrow_mut().leave(&name);
-                    self.finish_if_empty(ctx);
-                }
-            }
-            return;
-        }
-        let wait = child.restarts.died(Instant::now());
-        {
-            let mut status = child.status.borrow_mut();
-            status.restarts = child.restarts.total();
-            status.in_flight = 0;
-            status.enter(Phase::Down, self.env.clock.now());
-        }
-        tracing::error!(recipe = %self.settings.id, delivery = %name, panicked, ?wait, "a delivery died; it is started again");
-        self.env.witness.restarted(&self.settings.id, name.as_str());
-        ctx.run_later(wait, move |supervisor, ctx| {
-            if supervisor.targets.get(&name).is_some_and(|child| child.generation == generation) {
-                supervisor.start_target(ctx, &name);
-            }
-        });
     }
 }
 

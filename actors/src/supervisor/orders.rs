@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use actix::dev::SendError;
 use actix::{Handler, Message, ResponseFuture};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::RecipeSupervisor;
-use crate::delivery::{Answer, RunReport, Signal, TargetStatus};
+use super::{Child, RecipeSupervisor};
+use crate::delivery::{Ask, RunReport, Signal, TargetStatus, TicketAction};
 use crate::id::{FeedName, Offset, RecipeId, Revision, TargetName};
+use crate::policy::circuit::CircuitOrder;
 use crate::ports::Schedule;
 use crate::reader::{self, ReaderStatus};
+use crate::receipt::Cause;
 use crate::runtime::MakeEnv;
 use crate::settings::{RecipeSettings, TargetSettings};
 
@@ -46,8 +49,8 @@ impl Handler<Reconfigure> for RecipeSupervisor {
         }
         if old.paused != self.settings.paused {
             for child in self.targets.values() {
-                if let Some(addr) = &child.addr {
-                    addr.do_send(Signal::Pause(self.settings.paused));
+                if let Some(post) = &child.post {
+                    post.order(Signal::Pause(self.settings.paused));
                 }
             }
         }
@@ -87,21 +90,24 @@ impl Handler<RunNow> for RecipeSupervisor {
             .iter()
             .map(|(name, child)| {
                 let (tell, told) = oneshot::channel();
-                if let Some(addr) = &child.addr {
-                    addr.do_send(Signal::RunNow(frontier, tell));
-                }
-                (name.clone(), told)
+                (name.clone(), child.run_now(frontier, tell), told)
             })
             .collect();
         Box::pin(async move {
             let mut reports = Vec::new();
-            for (name, told) in asked {
-                reports.push(told.await.unwrap_or_else(|_| RunReport {
+            for (name, sent, told) in asked {
+                let report = match sent {
+                    Ok(()) => {
+                        told.await.map_err(|_| "the delivery died meanwhile and is being started again".to_owned())
+                    }
+                    Err(why) => Err(why),
+                };
+                reports.push(report.unwrap_or_else(|why| RunReport {
                     target: name.to_string(),
                     delivered: 0,
                     failed: 0,
                     waiting: 0,
-                    error: Some("the delivery is being started again".to_owned()),
+                    error: Some(why),
                 }));
             }
             reports
@@ -109,19 +115,67 @@ impl Handler<RunNow> for RecipeSupervisor {
     }
 }
 
-/// A human's answer to the ticket that holds a target. `false`: there is no such delivery.
+impl Child {
+    fn run_now(&self, frontier: Offset, report: oneshot::Sender<RunReport>) -> Result<(), String> {
+        let why = match &self.post {
+            Some(post) => return post.tell(Signal::RunNow(frontier, report)).map_err(|_| BUSY.to_owned()),
+            None if self.is_quarantined() => {
+                "it is quarantined: its actor died too often; retry its ticket to revive it"
+            }
+            None => "the delivery is being started again",
+        };
+        Err(why.to_owned())
+    }
+
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.post.is_none() && self.watch.revived_at.is_some()
+    }
+}
+
+/// Starts a quarantined target again, before its pause is over. `false`: it is not quarantined.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub struct TakeAnswer(pub TargetName, pub Answer);
+pub struct Revive(pub TargetName);
 
-impl Handler<TakeAnswer> for RecipeSupervisor {
+impl Handler<Revive> for RecipeSupervisor {
     type Result = bool;
-    fn handle(&mut self, TakeAnswer(target, answer): TakeAnswer, _: &mut Self::Context) -> bool {
-        let Some(addr) = self.targets.get(&target).and_then(|child| child.addr.as_ref()) else { return false };
-        addr.do_send(Signal::Answer(answer));
+    fn handle(&mut self, Revive(target): Revive, ctx: &mut Self::Context) -> bool {
+        self.revive(ctx, &target)
+    }
+}
+
+/// Something that only a target's delivery can carry out. `false`: there is no such delivery just now. What means
+/// "go on" revives a quarantined one first.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct AskTarget(pub TargetName, pub Ask);
+
+impl Handler<AskTarget> for RecipeSupervisor {
+    type Result = bool;
+    fn handle(&mut self, AskTarget(target, ask): AskTarget, ctx: &mut Self::Context) -> bool {
+        if means_go_on(&ask) {
+            self.revive(ctx, &target);
+        }
+        let Some(post) = self.targets.get(&target).and_then(|child| child.post.as_ref()) else { return false };
+        if let Err(SendError::Full(Signal::Ask(refused)) | SendError::Closed(Signal::Ask(refused))) =
+            post.tell(Signal::Ask(ask))
+        {
+            refused.refuse(BUSY);
+        }
         true
     }
 }
+
+fn means_go_on(ask: &Ask) -> bool {
+    match ask {
+        Ask::Circuit(order) => matches!(order.order, CircuitOrder::Close | CircuitOrder::Probe),
+        Ask::Ticket(answer) => answer.cause == Cause::Quarantine && answer.action == TicketAction::Retry,
+        Ask::Replay(_) => false,
+    }
+}
+
+/// To who asks more than the mailbox holds.
+const BUSY: &str = "busy: its mailbox is full; ask again in a moment";
 
 /// Ends these targets, after what is in flight has ended: they are about to be removed or renamed.
 #[derive(Message)]

@@ -26,6 +26,7 @@ async fn appender(world: &World, write: WriteMode, on_doubt: OnDoubt) -> Appende
         ledger: world.env.ledger.clone(),
         partners: world.env.partners.clone(),
         clock: world.env.clock.clone(),
+        place: std::rc::Rc::new(|| Box::pin(async { Ok(()) })),
         step: |_| {},
     };
     Appender::new(tools, FileSettings { write, on_doubt, line_end: LineEnd::Lf }, 1, opened.work)
@@ -42,7 +43,10 @@ async fn attempt(world: &World, appender: &mut Appender) -> Result<(), Failure> 
     let open: BTreeSet<u64> = appender.begun().iter().flat_map(|plan| plan.rows.iter().map(|row| row.offset)).collect();
     let begun: Vec<Event> = events.iter().filter(|event| open.contains(&event.offset)).cloned().collect();
     if begun.is_empty() {
-        appender.deliver(&events).await.map(|_| ())
+        if appender.begun().is_some_and(|plan| !plan.rows.is_empty()) {
+            appender.is_settled();
+        }
+        appender.deliver(&events, None).await.map(|_| ())
     } else {
         appender.finish(&begun).await.map(|_| ())
     }
@@ -154,6 +158,8 @@ fn a_file_that_is_gone_between_write_and_settle_is_in_doubt_and_the_answer_retry
         world.disk.borrow_mut().files.clear();
         assert_eq!(attempt(&world, &mut appender).await.unwrap_err().kind, FailureKind::Doubt);
         appender.forget().await.unwrap();
+        let wait = attempt(&world, &mut appender).await.unwrap_err().retry_after.unwrap();
+        tokio::time::advance(wait).await;
         attempt(&world, &mut appender).await.unwrap();
         assert_eq!(file(&world), "row-e0\n");
     });
@@ -240,6 +246,7 @@ fn plan(file_offset: u64, new_file: bool) -> Plan {
         bytes: "row\n".into(),
         lead: 0,
         rows: Vec::new(),
+        letter: None,
     }
 }
 

@@ -86,7 +86,12 @@ pub struct FakeLedger {
     pub settled: RefCell<Settled>,
     pub work: RefCell<Option<Work>>,
     pub entries: RefCell<Vec<Entry>>,
-    pub doubt: Cell<Option<u64>>,
+    pub tickets: RefCell<Vec<OpenTicket>>,
+    pub letters: RefCell<BTreeMap<u64, Event>>,
+    pub full_at: Cell<Option<Timestamp>>,
+    pub clock: RefCell<Option<Rc<dyn Clock>>>,
+    /// When the last record of a failed attempt was written.
+    pub failed_at: Cell<Timestamp>,
 }
 
 impl FakeLedger {
@@ -100,12 +105,83 @@ impl FakeLedger {
     }
 }
 
+impl FakeLedger {
+    fn is_new(&self, entry: &Entry) -> bool {
+        let mut tickets = self.tickets.borrow_mut();
+        if let (Entry::AttemptFailed { .. }, Some(clock)) = (entry, self.clock.borrow().as_ref()) {
+            self.failed_at.set(clock.now());
+        }
+        match entry {
+            Entry::Delivered { letter: Some(letter), .. } => self.letters.borrow_mut().remove(letter).is_some(),
+            Entry::Delivered { event, .. } => self.settled.borrow_mut().insert(event.offset),
+            Entry::DeadLettered { event, .. } => {
+                let number = self.letters.borrow().len() as u64 + 1;
+                self.letters.borrow_mut().insert(number, (**event).clone());
+                self.settled.borrow_mut().insert(event.offset)
+            }
+            Entry::TicketOpened { cause, .. } => {
+                let new = tickets.iter().all(|ticket| ticket.cause != *cause);
+                let number =
+                    1 + self.entries.borrow().iter().filter(|e| matches!(e, Entry::TicketOpened { .. })).count() as u64;
+                if new {
+                    tickets.push(OpenTicket { number, cause: *cause, opened_at: Timestamp::default() });
+                }
+                new
+            }
+            Entry::TicketResolved { ticket, .. } => {
+                let before = tickets.len();
+                tickets.retain(|open| open.number != *ticket);
+                tickets.len() < before
+            }
+            _ => true,
+        }
+    }
+
+    /// As the real ledger derives it: from the records alone.
+    fn standing(&self) -> Standing {
+        let mut standing = Standing::default();
+        for entry in self.entries.borrow().iter() {
+            match entry {
+                Entry::Delivered { event, .. } => {
+                    (standing.failures_in_a_row, standing.refused) = Default::default();
+                    standing.tries.retain(|(first, _), _| *first != event.offset);
+                }
+                Entry::AttemptFailed { event, events, attempt, kind, may_have_arrived, retry_after, .. } => {
+                    standing.not_before = retry_after.map(|wait| self.failed_at.get().plus(wait));
+                    let tries = standing.tries.entry((event.offset, *events)).or_default();
+                    tries.attempts = *attempt;
+                    tries.may_have_arrived |= may_have_arrived;
+                    if *kind == FailureKind::Refused {
+                        tries.refused += 1;
+                        standing.refused.insert(event.offset);
+                    } else {
+                        standing.failures_in_a_row += 1;
+                    }
+                }
+                Entry::Circuit { memory, .. } => standing.circuit = memory.clone(),
+                _ => {}
+            }
+        }
+        standing
+    }
+
+    pub fn open_causes(&self) -> Vec<Cause> {
+        self.tickets.borrow().iter().map(|ticket| ticket.cause).collect()
+    }
+}
+
 #[async_trait(?Send)]
 impl Ledger for FakeLedger {
     async fn open(&self, _: &TargetKey) -> Result<Opened, Failure> {
         self.epoch.set(self.epoch.get() + 1);
-        let (settled, work) = (self.settled.borrow().clone(), self.work.borrow().clone());
-        Ok(Opened { epoch: self.epoch.get(), settled, work })
+        Ok(Opened {
+            epoch: self.epoch.get(),
+            settled: self.settled.borrow().clone(),
+            work: self.work.borrow().clone(),
+            standing: self.standing(),
+            tickets: self.tickets.borrow().clone(),
+            full_at: self.full_at.get(),
+        })
     }
 
     async fn begin(&self, _: &TargetKey, epoch: Epoch, work: Work) -> Result<(), Failure> {
@@ -116,33 +192,25 @@ impl Ledger for FakeLedger {
         Ok(())
     }
 
-    async fn commit(&self, _: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<(), Failure> {
+    async fn commit(&self, _: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<Vec<OpenTicket>, Failure> {
         if epoch != self.epoch.get() {
             return Err(Failure::fenced("fenced"));
         }
         for entry in entries {
-            let new = match &entry {
-                Entry::Delivered { event, .. } => self.settled.borrow_mut().insert(event.offset),
-                Entry::DeadLettered { event, .. } => self.settled.borrow_mut().insert(event.offset),
-                Entry::TicketOpened { cause: Cause::Doubt, .. } => {
-                    self.doubt.set(Some(1));
-                    true
-                }
-                Entry::TicketResolved { .. } => {
-                    self.doubt.set(None);
-                    true
-                }
-                _ => true,
-            };
-            if new {
+            if self.is_new(&entry) {
                 self.entries.borrow_mut().push(entry);
             }
         }
+        Ok(self.tickets.borrow().clone())
+    }
+
+    async fn pace(&self, _: &TargetKey, _: Epoch, full_at: Timestamp) -> Result<(), Failure> {
+        self.full_at.set(Some(full_at));
         Ok(())
     }
 
-    fn held_by(&self, _: &TargetKey) -> Option<u64> {
-        self.doubt.get()
+    async fn letter(&self, _: &TargetKey, number: u64) -> Result<Option<Event>, Failure> {
+        Ok(self.letters.borrow().get(&number).cloned())
     }
 }
 
@@ -247,6 +315,8 @@ pub struct Disk {
     /// How many bytes of the write that burns the fuse arrive.
     pub partial: usize,
     pub path: String,
+    /// So many connections never come about.
+    pub hangs: u32,
 }
 
 impl Disk {
@@ -276,6 +346,11 @@ impl FilePartner for FakeFiles {
         Ok(Rows { header: Bytes::new(), bytes: rows.concat().into(), lengths })
     }
     async fn connect(&self, _: &Place) -> Result<Box<dyn FileHost>, Failure> {
+        let hangs = self.0.borrow().hangs;
+        if hangs > 0 {
+            self.0.borrow_mut().hangs -= 1;
+            std::future::pending::<()>().await;
+        }
         self.0.borrow_mut().step()?;
         Ok(Box::new(FakeHost(self.0.clone())))
     }
@@ -369,6 +444,7 @@ impl World {
         let clock: Rc<dyn Clock> = Rc::new(FakeClock(Instant::now()));
         let log = Rc::new(FakeLog { events: RefCell::default(), head: watch::Sender::new(0), clock: clock.clone() });
         let ledger = Rc::new(FakeLedger::default());
+        *ledger.clock.borrow_mut() = Some(clock.clone());
         let partner = Rc::new(FakePartner::default());
         let disk = Rc::new(RefCell::new(Disk { path: "/inbox/a.csv".into(), ..Disk::default() }));
         let witness = Rc::new(FakeWitness::default());

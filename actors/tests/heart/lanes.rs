@@ -4,15 +4,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use hms_actors::delivery::{Answer as TicketAnswer, Phase, TicketAction};
+use hms_actors::delivery::{Answer as TicketAnswer, Ask, Phase, TicketAction};
 use hms_actors::failure::Failure;
 use hms_actors::id::{RecipeId, TargetName};
 use hms_actors::node::{Apply, Find, Node, Shutdown};
+use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::ports::Schedule;
 use hms_actors::receipt::{Cause, Entry, Receipt};
 use hms_actors::runtime::Env;
 use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDoubt, RecipeSettings, TargetSettings, WriteMode};
-use hms_actors::supervisor::{RecipeSnapshot, RecipeSupervisor, RunNow, Snapshot, TakeAnswer};
+use hms_actors::supervisor::{AskTarget, RecipeSnapshot, RecipeSupervisor, RunNow, Snapshot};
 use proptest::prelude::*;
 use tokio::task::LocalSet;
 
@@ -45,7 +46,15 @@ pub fn start(world: &World) -> Addr<Node> {
 }
 
 pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
-    let target = TargetSettings { name: key().target, revision: 1, retries: 3, lane };
+    let target = TargetSettings {
+        name: key().target,
+        revision: 1,
+        retries: 3,
+        circuit: CircuitSettings::default(),
+        rate: None,
+        patience: Duration::from_secs(120),
+        lane,
+    };
     RecipeSettings { id: key().recipe, revision: 1, feed: feed(), schedule, targets: vec![target], paused: false }
 }
 
@@ -61,7 +70,7 @@ pub async fn look(supervisor: &Addr<RecipeSupervisor>) -> RecipeSnapshot {
     supervisor.send(Snapshot).await.unwrap().unwrap()
 }
 
-async fn pass(seconds: u64) {
+pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
@@ -69,7 +78,7 @@ async fn pass(seconds: u64) {
 fn events_of_one_key_go_one_after_the_other_and_other_keys_pass_a_stuck_one() {
     simulated(async {
         let world = World::new();
-        world.partner.refuses.borrow_mut().insert(0, Failure::refused("no such grant"));
+        world.partner.refuses.borrow_mut().insert(0, Failure::transient("500"));
         for k in ["stuck", "a", "stuck", "b", "a"] {
             world.log.publish(k);
         }
@@ -125,6 +134,26 @@ fn batches_hold_up_to_their_maximum_and_never_share_a_key_in_flight() {
         let mut all: Vec<u64> = received.iter().flat_map(|(_, _, offsets)| offsets.clone()).collect();
         all.sort();
         assert_eq!(all, (0..50).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_backlog_behind_big_batches_that_were_begun_goes_on_by_itself_after_a_restart() {
+    simulated(async {
+        let world = World::new();
+        for n in 0..5_000 {
+            world.log.publish(&format!("k{n}"));
+        }
+        world.partner.script.borrow_mut().extend((0..3).map(|_| Answer::Fail(Failure::transient("down"))));
+        let settings = recipe(Schedule::OnChange, Lane::Requests { concurrency: 1, max_events: 1_000 });
+        let node = start(&world);
+        apply(&node, settings.clone()).await;
+        pass(20).await;
+        node.send(Shutdown).await.unwrap();
+        assert!(world.ledger.delivered().is_empty());
+        let supervisor = apply(&start(&world), settings).await;
+        pass(60).await;
+        assert_eq!(look(&supervisor).await.targets[0].checkpoint, 5_000);
     });
 }
 
@@ -185,7 +214,7 @@ fn a_refusal_after_an_outage_lets_the_other_keys_go_on() {
         world.log.publish("other");
         pass(3600).await;
         assert_eq!(world.ledger.delivered(), [1]);
-        assert_eq!(look(&supervisor).await.targets[0].backlog, 1);
+        assert_eq!(look(&supervisor).await.targets[0].backlog, 0, "the refused one is a dead letter");
     });
 }
 
@@ -245,7 +274,7 @@ fn a_run_asked_for_also_tries_what_was_refused() {
         world.partner.refuses.borrow_mut().insert(0, Failure::refused("422"));
         let supervisor = apply(&start(&world), recipe(Schedule::Every(Duration::from_secs(3600)), REQUESTS)).await;
         world.log.publish("a");
-        for _ in 0..12 {
+        for _ in 0..2 {
             let report = supervisor.send(RunNow).await.unwrap().remove(0);
             assert_eq!((report.failed, report.waiting, report.error.as_deref()), (1, 1, Some("422")));
         }
@@ -306,11 +335,8 @@ fn an_adapter_that_panics_is_started_again_and_nothing_is_lost_or_delivered_twic
         for k in ["a", "b", "c", "d"] {
             world.log.publish(k);
         }
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
         let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
         pass(60).await;
-        std::panic::set_hook(hook);
         let mut delivered = world.ledger.delivered();
         delivered.sort();
         assert_eq!(delivered, [0, 1, 2, 3]);
@@ -354,7 +380,7 @@ fn a_run_asked_for_does_not_wait_for_the_schedule_or_the_back_off_and_reports() 
     });
 }
 
-fn files() -> Lane {
+pub fn files() -> Lane {
     Lane::Files(FileSettings { write: WriteMode::Append, on_doubt: OnDoubt::Hold, line_end: LineEnd::Lf })
 }
 
@@ -377,7 +403,7 @@ async fn into_doubt(world: &World) -> Addr<RecipeSupervisor> {
 async fn answer(supervisor: &Addr<RecipeSupervisor>, action: TicketAction) {
     let (done, told) = tokio::sync::oneshot::channel();
     let answer = TicketAnswer { ticket: 1, cause: Cause::Doubt, action, by: "operator".into(), note: None, done };
-    assert!(supervisor.send(TakeAnswer(key().target, answer)).await.unwrap());
+    assert!(supervisor.send(AskTarget(key().target, Ask::Ticket(answer))).await.unwrap());
     told.await.unwrap().unwrap();
     pass(120).await;
 }
@@ -453,7 +479,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         (0u8..4).prop_map(Happening::Publish),
-        proptest::collection::vec(0u8..4, 0..5).prop_map(Happening::Answers),
+        proptest::collection::vec(0u8..10, 0..5).prop_map(Happening::Answers),
         Just(Happening::Restart),
         (0u16..400).prop_map(Happening::Pass),
     ]
@@ -483,6 +509,10 @@ proptest! {
                             0 => Answer::AcceptAfter(Duration::from_secs(7)),
                             1 => Answer::Fail(Failure::transient("reset")),
                             2 => Answer::Fail(Failure::refused("no")),
+                            3 => Answer::Fail(Failure::conflict("there already")),
+                            4 => Answer::Fail(Failure::configuration("401")),
+                            5 => Answer::Fail(Failure::throttled("429", Some(Duration::from_secs(3)))),
+                            6 => Answer::Panic,
                             _ => Answer::Accept,
                         });
                         world.partner.script.borrow_mut().extend(answers);
@@ -497,15 +527,16 @@ proptest! {
                 }
                 let settled = world.ledger.settled.borrow().clone();
                 let published = world.log.events.borrow().len() as u64;
-                let delivered = world.ledger.delivered().len() as u64;
-                prop_assert_eq!(settled.waiting(published), published - delivered);
+                let ended = (world.ledger.delivered().len() + world.ledger.letters.borrow().len()) as u64;
+                prop_assert_eq!(settled.waiting(published), published - ended);
             }
             world.partner.script.borrow_mut().clear();
             pass(4000).await;
             let published: Vec<u64> = (0..world.log.events.borrow().len() as u64).collect();
-            let mut delivered = world.ledger.delivered();
-            delivered.sort();
-            prop_assert_eq!(delivered, published);
+            let mut ended = world.ledger.delivered();
+            ended.extend(world.ledger.letters.borrow().values().map(|event| event.offset));
+            ended.sort();
+            prop_assert_eq!(ended, published);
             prop_assert_eq!(look(&supervisor).await.targets[0].backlog, 0);
             let accepted = world.partner.accepted.borrow();
             let keys = world.log.events.borrow();

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod append;
+mod failures;
 mod fakes;
+mod faults;
 mod house;
 mod lanes;
+mod reviewed;
 mod schedules;
+mod supervision;

@@ -1,4 +1,4 @@
-//! `hms` with fault points compiled in: `HMS_FAULT=point` ends it there as kill -9 would. Never installed.
+//! `hms` with fault points compiled in: `HMS_FAULT` names the faults it is to have (`src/fault.rs`). Never installed.
 
 fn main() -> std::process::ExitCode {
     hms_sync::cli::main()

@@ -1,76 +1,26 @@
-//! A partner that takes HTTP requests, with or without TLS. It records every request and answers by a
-//! rule that the test can change at any time. It knows nothing of hms.
+//! A partner that takes HTTP requests, with or without TLS: the server and its life. It records every request and
+//! answers as it is told (`answer.rs`), which a test can change at any time. It knows nothing of hms.
 
 use std::any::Any;
-use std::collections::HashSet;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::{Extensions, ServerHandle};
-use actix_web::http::StatusCode;
 use actix_web::rt::System;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use rustls::ServerConfig;
 
+pub use super::answer::Answer;
+use super::log::State;
+pub use super::log::{On, Received};
 use crate::port::Port;
 
-/// One request as it came in.
-#[derive(Debug, Clone)]
-pub struct Received {
-    pub method: String,
-    /// With its query.
-    pub path: String,
-    headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    pub at: SystemTime,
-    /// The status that was sent back; `None` if the connection was closed instead.
-    pub answered: Option<u16>,
-}
-
-impl Received {
-    /// A header's value; the first, if there are several.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
-/// What the partner does with a request.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    Status(u16),
-    Json(u16, String),
-    WithHeader(u16, &'static str, String),
-    /// Answers with the status, after the delay.
-    After(Duration, u16),
-    /// Closes the connection without a word. The request counts as having had its effect.
-    Close,
-}
-
-impl Answer {
-    fn status(&self) -> Option<u16> {
-        match self {
-            Self::Status(status) | Self::Json(status, _) | Self::WithHeader(status, ..) | Self::After(_, status) => {
-                Some(*status)
-            }
-            Self::Close => None,
-        }
-    }
-}
-
-type Rule = Box<dyn FnMut(&Received) -> Answer + Send>;
-
-struct State {
-    received: Vec<Received>,
-    rule: Rule,
-}
+/// Longer than clients keep theirs: a connection that is closed while a request is on its way is a fault of its own.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
 /// The partner. It is up from the start and goes down when dropped.
 pub struct HttpPartner {
@@ -90,8 +40,7 @@ impl HttpPartner {
     }
 
     fn new(tls: Option<ServerConfig>) -> Self {
-        let state = State { received: Vec::new(), rule: Box::new(|_| Answer::Status(200)) };
-        let mut partner = Self { port: Port::reserve(), tls, state: Arc::new(Mutex::new(state)), running: None };
+        let mut partner = Self { port: Port::reserve(), tls, state: Arc::default(), running: None };
         partner.up();
         partner
     }
@@ -116,9 +65,35 @@ impl HttpPartner {
         self.rule(move |_| answers.next().unwrap_or(Answer::Status(200)));
     }
 
+    /// From now on so many requests are answered with 200, so many as given, and so on.
+    pub fn flap(&self, good: u32, bad: u32, answer: Answer) {
+        let mut turn = (0..good + bad).cycle();
+        self.rule(move |_| if turn.next() < Some(good) { Answer::Status(200) } else { answer.clone() });
+    }
+
     /// From now on `rule` decides.
     pub fn rule(&self, rule: impl FnMut(&Received) -> Answer + Send + 'static) {
         lock(&self.state).rule = Box::new(rule);
+    }
+
+    /// From now on these requests are answered so, whatever the rule says.
+    pub fn on(&self, which: On, answer: Answer) {
+        lock(&self.state).orders.insert(which, answer);
+    }
+
+    /// Ends what [`HttpPartner::on`] began.
+    pub fn off(&self, which: &On) {
+        lock(&self.state).orders.remove(which);
+    }
+
+    /// Whether a request has no second effect if its `Idempotency-Key` had one: so it is from the start.
+    pub fn honours_keys(&self, honours: bool) {
+        lock(&self.state).honours = honours;
+    }
+
+    /// Requests are not recorded: only the rule sees them.
+    pub fn forgets(&self) {
+        lock(&self.state).forgets = true;
     }
 
     /// Every request so far, in the order in which they came.
@@ -126,14 +101,14 @@ impl HttpPartner {
         lock(&self.state).received.clone()
     }
 
-    /// The requests that had an effect at a partner that honours `Idempotency-Key`: accepted (or broken off
-    /// after it was carried out), and the first with its key.
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        lock(&self.state).received.len()
+    }
+
+    /// The requests that had an effect.
     pub fn effects(&self) -> Vec<Received> {
-        let mut seen = HashSet::new();
-        let took_effect = |request: &Received| request.answered.is_none_or(|status| (200..300).contains(&status));
-        let is_first =
-            |request: &Received| request.header("idempotency-key").is_none_or(|key| seen.insert(key.to_owned()));
-        self.received().into_iter().filter(took_effect).filter(is_first).collect()
+        lock(&self.state).received.iter().filter(|request| request.effect).cloned().collect()
     }
 
     /// Comes up with another certificate.
@@ -159,6 +134,8 @@ impl HttpPartner {
             System::new().block_on(async move {
                 let app = move || App::new().app_data(web::Data::from(state.clone())).default_service(web::to(take));
                 let server = HttpServer::new(app).workers(1).disable_signals().on_connect(keep_socket);
+                // Who gives up on an answer that never comes is not kept; who waits between two requests is.
+                let server = server.h1_allow_half_closed(false).keep_alive(KEEP_ALIVE);
                 let server = match tls {
                     Some(config) => server.listen_rustls_0_23(listener, config),
                     None => server.listen(listener),
@@ -179,42 +156,9 @@ impl Drop for HttpPartner {
 }
 
 async fn take(request: HttpRequest, body: web::Bytes, state: web::Data<Mutex<State>>) -> HttpResponse {
-    let answer = record(&request, &body, &state);
-    match answer {
-        Answer::Status(code) => status(code).finish(),
-        Answer::Json(code, text) => status(code).content_type("application/json").body(text),
-        Answer::WithHeader(code, name, value) => status(code).insert_header((name, value)).finish(),
-        Answer::After(delay, code) => {
-            actix_web::rt::time::sleep(delay).await;
-            status(code).finish()
-        }
-        Answer::Close => {
-            let socket = request.conn_data::<TcpStream>().expect("each connection has its socket");
-            let _ = socket.shutdown(Shutdown::Both);
-            HttpResponse::Ok().finish()
-        }
-    }
-}
-
-fn status(code: u16) -> actix_web::HttpResponseBuilder {
-    HttpResponse::build(StatusCode::from_u16(code).expect("a status of HTTP"))
-}
-
-fn record(request: &HttpRequest, body: &[u8], state: &Mutex<State>) -> Answer {
-    let text = |value: &actix_web::http::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let mut received = Received {
-        method: request.method().to_string(),
-        path: request.uri().to_string(),
-        headers: request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
-        body: body.to_vec(),
-        at: SystemTime::now(),
-        answered: None,
-    };
-    let mut state = lock(state);
-    let answer = (state.rule)(&received);
-    received.answered = answer.status();
-    state.received.push(received);
-    answer
+    let answer = lock(&state).take(&request, &body);
+    let socket = request.conn_data::<TcpStream>().expect("each connection has its socket");
+    answer.give(socket).await
 }
 
 /// Keeps a second handle to the connection's socket, for answers that are none.

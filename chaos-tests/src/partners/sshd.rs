@@ -2,6 +2,7 @@
 //! folder of its own. It needs root, because a chroot does; nothing outside its folder is changed.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,12 +17,19 @@ use crate::wait;
 const USER: &str = "sync";
 const USER_ID: u32 = 4;
 
+/// What fills a disk.
+const BALLAST: &str = ".ballast";
+
 /// The partner. It is up from the start and goes down when dropped.
 pub struct Sshd {
     port: Port,
     /// Keys and configuration, and `root/`, which the client sees as `/`.
     home: TempDir,
     listener: Option<Child>,
+    /// Those that serve connections of a listener that was killed.
+    orphans: Vec<u32>,
+    /// Folders with a small disk of their own.
+    disks: Vec<PathBuf>,
 }
 
 impl Default for Sshd {
@@ -36,7 +44,7 @@ impl Sshd {
         let home = tempfile::Builder::new().prefix("hms-chaos-").tempdir_in("/srv");
         let home = home.expect("these tests run as root: sshd's chroot needs a folder of root's in /srv");
         allow(home.path(), 0o755);
-        let mut sshd = Self { port: Port::reserve(), home, listener: None };
+        let mut sshd = Self { port: Port::reserve(), home, listener: None, orphans: Vec::new(), disks: Vec::new() };
         make_folder(&sshd.root(), 0);
         sshd.make_folder("/inbox");
         sshd.make_key("client_key");
@@ -92,6 +100,51 @@ impl Sshd {
         chown(self.path(folder), Some(owner), None).expect("these tests run as root");
     }
 
+    /// Somebody takes the file away.
+    pub fn pick_up(&self, path: &str, to: &str) {
+        fs::rename(self.path(path), self.path(to)).expect("the file is there");
+    }
+
+    /// Somebody cuts the file.
+    pub fn cut(&self, path: &str, length: u64) {
+        let file = fs::OpenOptions::new().write(true).open(self.path(path));
+        file.and_then(|file| file.set_len(length)).expect("the file is there");
+    }
+
+    /// Somebody puts another file in its place.
+    pub fn begin_anew(&self, path: &str, text: &str) {
+        let new = format!("{path}.new");
+        self.put(&new, text);
+        self.pick_up(&new, path);
+    }
+
+    /// Somebody writes rows of their own after what is there.
+    pub fn append(&self, path: &str, rows: &str) {
+        let file = fs::OpenOptions::new().append(true).open(self.path(path));
+        file.and_then(|mut file| file.write_all(rows.as_bytes())).expect("the file is there");
+    }
+
+    /// Gives an empty folder a disk of its own, of so many bytes (rounded up to pages of 4 KiB).
+    pub fn small_disk(&mut self, folder: &str, bytes: u64) {
+        let path = self.path(folder);
+        let options = format!("size={bytes},mode=755,uid={USER_ID}");
+        let mut mount = Command::new("mount");
+        process::run(mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path), b"").ok();
+        self.disks.push(path);
+    }
+
+    /// Fills it with a file of the partner's. What has begun a page can still fill that.
+    pub fn fill_disk(&self, folder: &str) {
+        let mut ballast = fs::File::create(self.path(folder).join(BALLAST)).expect("the folder is there");
+        let error = std::io::copy(&mut std::io::repeat(b'x'), &mut ballast).expect_err("the disk is small");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    }
+
+    /// Makes room again.
+    pub fn free_disk(&self, folder: &str) {
+        fs::remove_file(self.path(folder).join(BALLAST)).expect("it was filled");
+    }
+
     /// The client's private key.
     pub fn client_key(&self) -> String {
         self.read("client_key")
@@ -123,10 +176,12 @@ impl Sshd {
 
     /// Goes down as if its machine had lost power: the listener and all that serve connections.
     pub fn down(&mut self) {
-        let Some(mut listener) = self.listener.take() else { return };
-        let processes = stop_tree(listener.id());
-        signal(&processes, Signal::KILL);
-        listener.wait().expect("the listener is our child");
+        if let Some(mut listener) = self.listener.take() {
+            signal(&process::stop_tree(listener.id()), Signal::KILL);
+            listener.wait().expect("the listener is our child");
+        }
+        signal(&self.sessions(), Signal::KILL);
+        self.orphans.clear();
     }
 
     /// Comes up again, on the same port.
@@ -146,14 +201,42 @@ impl Sshd {
     /// Stops answering without closing a connection: a hanging machine.
     pub fn hang(&self) {
         if let Some(listener) = &self.listener {
-            stop_tree(listener.id());
+            process::stop_tree(listener.id());
         }
+        self.signal_sessions(Signal::STOP);
     }
 
     /// Goes on after [`Sshd::hang`].
     pub fn go_on(&self) {
         if let Some(listener) = &self.listener {
-            signal(&tree(listener.id()), Signal::CONT);
+            signal(&process::tree(listener.id()), Signal::CONT);
+        }
+        self.signal_sessions(Signal::CONT);
+    }
+
+    /// The processes that serve connections, their sftp-server included.
+    pub fn sessions(&self) -> Vec<u32> {
+        let children = self.listener.iter().flat_map(|listener| process::tree(listener.id()).split_off(1));
+        // A number may have gone to somebody else meanwhile.
+        let orphans = self.orphans.iter().copied().filter(|&id| process::name(id).starts_with("sshd"));
+        children.chain(orphans).collect()
+    }
+
+    /// Stops, continues or kills what serves connections. New ones are taken.
+    pub fn signal_sessions(&self, signal: Signal) {
+        self::signal(&self.sessions(), signal);
+    }
+
+    /// Stops, continues or kills what takes connections. Those that exist go on.
+    pub fn signal_listener(&mut self, signal: Signal) {
+        if signal != Signal::KILL {
+            self.listener.iter().for_each(|listener| process::signal(listener.id(), signal));
+            return;
+        }
+        self.orphans = self.sessions();
+        if let Some(mut listener) = self.listener.take() {
+            listener.kill().expect("the listener is our child");
+            listener.wait().expect("the listener is our child");
         }
     }
 
@@ -193,6 +276,10 @@ impl Sshd {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.down();
+        for disk in &self.disks {
+            // A disk that stays is in the way of removing the folder, and that says so.
+            let _ = Command::new("umount").arg("-l").arg(disk).status();
+        }
     }
 }
 
@@ -204,45 +291,6 @@ fn make_folder(path: &Path, owner: u32) {
 
 fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of our own");
-}
-
-/// Stops a process and all its descendants, and says who they are. The children of sshd outlive their
-/// listener and have sessions of their own, so they are found by their parents. A stopped process makes
-/// no more children: when a round finds nobody new, nobody is missing.
-fn stop_tree(root: u32) -> Vec<u32> {
-    let mut stopped = Vec::new();
-    loop {
-        let found = tree(root);
-        if found.len() == stopped.len() {
-            return found;
-        }
-        signal(&found, Signal::STOP);
-        stopped = found;
-    }
-}
-
-/// A process and all its descendants.
-fn tree(root: u32) -> Vec<u32> {
-    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
-        .expect("Linux has /proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|process| Some((process, parent(process)?)))
-        .collect();
-    let mut found = vec![root];
-    let mut next = 0;
-    while next < found.len() {
-        let children = parents.iter().filter(|(_, parent)| *parent == found[next]).map(|(process, _)| *process);
-        let children: Vec<u32> = children.collect();
-        found.extend(children);
-        next += 1;
-    }
-    found
-}
-
-/// The second field after the name in parentheses, which may hold anything.
-fn parent(process: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn signal(processes: &[u32], signal: Signal) {

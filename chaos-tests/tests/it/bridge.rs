@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chaos_tests::authority::Authority;
-use chaos_tests::judge::{Acknowledged, Times, judge};
+use chaos_tests::judge::{Acknowledged, Evidence, FileCopy, Guarantee, Request, Target, World, judge};
 use chaos_tests::node::Node;
 use chaos_tests::partners::https::HttpPartner;
 use chaos_tests::partners::sshd::Sshd;
@@ -65,7 +65,7 @@ impl Bridge {
 
     pub fn publish(&mut self, id: &str) {
         let offset = self.node.publish(FEED, id, &grant(id));
-        self.promised.push(Acknowledged { id: id.to_owned(), offset, key: "one file".to_owned() });
+        self.promised.push(Acknowledged { id: id.to_owned(), offset, key: id.to_owned() });
     }
 
     /// What COBOL has, over all days in order.
@@ -76,16 +76,20 @@ impl Bridge {
 
     /// Everything acknowledged is with both partners, once; the map may also have got a request twice.
     #[track_caller]
-    pub fn judge(&self, gis: Times) {
-        let audit = self.node.audit();
-        let requests = self.gis.received().into_iter().filter(|request| request.answered == Some(200));
-        let on_the_map: Vec<_> = requests.filter_map(|request| Some(request.header("ce-id")?.to_owned())).collect();
-        let unordered: Vec<_> =
-            self.promised.iter().map(|event| Acknowledged { key: event.id.clone(), ..event.clone() }).collect();
-        let wrong = judge(&unordered, &on_the_map, gis, &audit, (RECIPE, "vdot_gis"));
-        assert!(wrong.is_empty(), "{wrong:#?}");
-        let rows: Vec<_> = self.csv().lines().map(|row| row.split(',').next().unwrap_or_default().to_owned()).collect();
-        let wrong = judge(&self.promised, &rows, Times::Once, &audit, (RECIPE, "cobol_finance"));
-        assert!(wrong.is_empty(), "{wrong:#?}");
+    pub fn judge(&self, gis: Guarantee) {
+        let requests = self.gis.received().iter().map(Request::from).collect();
+        let read = |name: String| {
+            let path = format!("/inbox/{name}");
+            let bytes = self.finance.text(&path).expect("it was listed").into_bytes();
+            FileCopy { path, bytes, ..FileCopy::default() }
+        };
+        let files = self.finance.names("/inbox").into_iter().map(read).collect();
+        let targets = vec![
+            Target::new(RECIPE, "vdot_gis", gis, Evidence::Requests(requests)),
+            Target::new(RECIPE, "cobol_finance", Guarantee::ExactlyOnce, Evidence::Files(files)),
+        ];
+        let world =
+            World { acknowledged: self.promised.clone(), targets, audit: self.node.audit(), ..World::default() };
+        assert_eq!(judge(&world), []);
     }
 }

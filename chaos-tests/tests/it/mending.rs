@@ -2,7 +2,7 @@
 //! the event waits, and is delivered once the cause is mended, without a restart.
 
 use chaos_tests::authority::Authority;
-use chaos_tests::judge::Times;
+use chaos_tests::judge::Guarantee;
 use chaos_tests::node::Node;
 use chaos_tests::partners::https::Answer;
 use chaos_tests::wait;
@@ -30,7 +30,7 @@ fn fails(bridge: &mut Bridge, target: &str, words: &[&str]) {
 
 /// Now it goes, with no restart.
 #[track_caller]
-fn mended(bridge: &Bridge, times: Times) {
+fn mended(bridge: &Bridge, times: Guarantee) {
     bridge.node.run(RECIPE);
     assert_eq!(bridge.csv(), row("GR-1"));
     bridge.judge(times);
@@ -46,7 +46,7 @@ fn a_server_with_another_host_key_gets_nothing() {
     assert_eq!(bridge.finance.names("/inbox"), Vec::<String>::new());
     assert!(!bridge.finance.log().contains("Accepted publickey"), "no login at an impostor's");
     bridge.node.file("known_hosts", &bridge.finance.known_as("finance.state.vt.gov"));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_server_that_nobody_knows_gets_nothing() {
     fails(&mut bridge, "cobol_finance", &["finance.state.vt.gov", "known_hosts"]);
     assert_eq!(bridge.finance.names("/inbox"), Vec::<String>::new());
     bridge.node.file("known_hosts", &bridge.finance.known_as("finance.state.vt.gov"));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_server_with_a_certificate_of_another_authority_gets_nothing() {
     fails(&mut bridge, "vdot_gis", &["certificate"]);
     assert!(bridge.gis.received().is_empty());
     bridge.gis.present(bridge.authority.server("gis.vdot.gov"));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_server_with_a_certificate_for_another_name_gets_nothing() {
     fails(&mut bridge, "vdot_gis", &["certificate"]);
     assert!(bridge.gis.received().is_empty());
     bridge.gis.present(bridge.authority.server("gis.vdot.gov"));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_missing_secret_is_named_and_found_once_it_is_there() {
     fails(&mut bridge, "vdot_gis", &["vdot_gis_key", "gis_key"]);
     assert!(bridge.gis.received().is_empty());
     bridge.node.file("secrets/GIS_KEY", GIS_KEY);
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
     assert_eq!(bridge.gis.received()[0].header("x-api-key"), Some(GIS_KEY));
 }
 
@@ -97,7 +97,7 @@ fn a_missing_ssh_key_is_named_and_found_once_it_is_there() {
     std::fs::remove_file(bridge.node.path("secrets/COBOL_FINANCE_SSH_KEY")).expect("the key is there");
     fails(&mut bridge, "cobol_finance", &["cobol_finance_ssh_key", "ssh_key"]);
     bridge.node.file("secrets/SSH_KEY", &bridge.finance.client_key());
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_unreachable_server_gets_it_when_it_is_back() {
     bridge.gis.down();
     fails(&mut bridge, "vdot_gis", &["connect"]);
     bridge.gis.up();
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn an_unreachable_sftp_server_gets_it_when_it_is_back() {
     bridge.finance.down();
     fails(&mut bridge, "cobol_finance", &["finance.state.vt.gov"]);
     bridge.finance.up();
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_folder_without_permission_gets_it_when_it_may_be_written() {
     fails(&mut bridge, "cobol_finance", &["permission", "/inbox/"]);
     assert_eq!(bridge.finance.names("/inbox"), Vec::<String>::new());
     bridge.finance.writable("/inbox", true);
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_server_that_knows_our_key_no_more_gets_it_when_it_does() {
     bridge.finance.allow_client(false);
     fails(&mut bridge, "cobol_finance", &["finance.state.vt.gov"]);
     bridge.finance.allow_client(true);
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_refused_api_key_holds_the_event_until_it_is_good() {
     bridge.gis.answer(Answer::Status(401));
     fails(&mut bridge, "vdot_gis", &["401"]);
     bridge.gis.answer(Answer::Status(200));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_redirect_is_a_failure_and_never_followed() {
     fails(&mut bridge, "vdot_gis", &["307"]);
     assert!(bridge.gis.received().iter().all(|request| request.path == "/api/bridge"));
     bridge.gis.answer(Answer::Status(200));
-    mended(&bridge, Times::Once);
+    mended(&bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The journals are the truth: without sled's folder a stopped node rebuilds what it knew.
 
-use chaos_tests::judge::Times;
+use chaos_tests::judge::Guarantee;
 
 use super::bridge::{Bridge, RECIPE, row};
 
@@ -16,7 +16,7 @@ fn half_delivered() -> Bridge {
     bridge
 }
 
-fn without_sled(mut bridge: Bridge, times: Times) {
+fn without_sled(mut bridge: Bridge, times: Guarantee) {
     std::fs::remove_dir_all(bridge.node.data_dir().join("state")).expect("sled's folder is there");
     bridge.node.start();
     bridge.finance.up();
@@ -30,14 +30,14 @@ fn without_sled(mut bridge: Bridge, times: Times) {
 fn a_node_without_its_sled_folder_sends_nothing_twice_and_misses_nothing() {
     let mut bridge = half_delivered();
     bridge.node.terminate();
-    without_sled(bridge, Times::Once);
+    without_sled(bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]
 fn a_killed_node_without_its_sled_folder_sends_nothing_twice_and_misses_nothing() {
     let mut bridge = half_delivered();
     bridge.node.kill9();
-    without_sled(bridge, Times::Once);
+    without_sled(bridge, Guarantee::ExactlyOnce);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The seed's walk-through, end to end, on real parts.
 
-use chaos_tests::judge::Times;
+use chaos_tests::judge::Guarantee;
 use chaos_tests::metrics::Scrape;
 use chaos_tests::partners::https::Received;
 use chaos_tests::wait;
@@ -43,7 +43,7 @@ fn the_seeds_recipe_delivers_to_both_partners_with_proof_and_survives_a_kill() {
     assert_eq!(bridge.csv(), row("GR-42") + &row("GR-43") + &row("GR-44"));
     // This partner does not say that it honours the key; killed between its answer and the record of it,
     // the node sends again.
-    bridge.judge(Times::AtLeastOnce);
+    bridge.judge(Guarantee::AtLeastOnce);
     bridge.node.terminate();
 }
 
@@ -52,7 +52,7 @@ fn publish_from_the_command_line(bridge: &mut Bridge) -> [String; 2] {
     let data = "{\"grant_id\":\"GR-42\",\"status\":\"Approved\",\n  \"amount_usd\":125000,\"lat\":37.5,\"lon\":-78.4}";
     let before = today();
     bridge.node.cli(["ppe", "event", "publish", FEED, "--data", data, "--id", "GR-42"]).ok();
-    bridge.promised.push(chaos_tests::judge::Acknowledged { id: "GR-42".into(), offset: 0, key: "one file".into() });
+    bridge.promised.push(chaos_tests::judge::Acknowledged { id: "GR-42".into(), offset: 0, key: "GR-42".into() });
     // A minute from now may be tomorrow.
     [before, (chrono::Utc::now() + chrono::Duration::minutes(2)).format("%Y%m%d").to_string()]
 }
@@ -138,5 +138,5 @@ fn the_next_run_comes_by_itself() {
     let settled =
         |bridge: &Bridge| bridge.node.audit().iter().filter(|record| record["kind"] == "delivered").count() == 2;
     wait::until("both receipts", || settled(&bridge).then_some(()));
-    bridge.judge(Times::Once);
+    bridge.judge(Guarantee::ExactlyOnce);
 }

@@ -12,6 +12,7 @@ use hms_actors::ports::{FileHost, FilePartner, Rows};
 use hms_actors::work::Place;
 
 use super::rows::{PathOf, RowFormat};
+use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::FileTarget;
 pub use host::Busy;
@@ -43,6 +44,7 @@ impl FilePartner for LocalPartner {
     }
 
     async fn connect(&self, _place: &Place) -> Result<Box<dyn FileHost>, Failure> {
+        fault::adapter("adapter.file", &self.key);
         Ok(Box::new(LocalHost::new(self.key.clone(), self.busy.clone())))
     }
 }

@@ -7,9 +7,11 @@
 //! | 408, 423, 424, 425, every other 5xx, and what is no answer (1xx, 6xx and above) | transient |
 //! | 3xx, 401–407, 410, 411, 417, 421, 426, 428, 451 | configuration: the way to the partner is wrong |
 //! | 404, 410 where the url holds a `{field}` | refused |
+//! | 409 | refused; after an attempt of unknown outcome it may be about that one, which the heart decides |
 //! | every other 4xx | refused |
 //!
-//! An answer is definite, but for 502 and 504: there a gateway speaks, and it doesn't know what became of the request.
+//! An answer is definite, but for 5xx without 503: there the partner broke, or a gateway speaks, and nobody knows what
+//! became of the request.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -41,8 +43,9 @@ pub(super) fn failure(
     Some(match kind {
         FailureKind::Throttled => Failure::throttled(message, wait),
         FailureKind::Configuration => Failure::configuration(message),
+        FailureKind::Refused if answer.status == StatusCode::CONFLICT => Failure::conflict(message),
         FailureKind::Refused => Failure::refused(message),
-        _ if matches!(answer.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => {
+        _ if answer.status.is_server_error() && answer.status != StatusCode::SERVICE_UNAVAILABLE => {
             Failure::transient(message)
         }
         _ => Failure::transient_definite(message),
@@ -156,7 +159,7 @@ mod tests {
                 300..=399 => Some((Configuration, true)),
                 429 => Some((Throttled, true)),
                 408 | 423 | 424 | 425 => Some((Transient, true)),
-                502 | 504 => Some((Transient, false)),
+                500..=599 if status != 503 => Some((Transient, false)),
                 _ if configuration.contains(&status) => Some((Configuration, true)),
                 400..=499 => Some((Refused, true)),
                 _ => Some((Transient, true)),

@@ -30,6 +30,7 @@ pub use self::client::tls_config;
 use self::client::{Answer, Endpoint};
 use self::request::{Encoder, Prepared};
 use crate::config::ConnectTo;
+use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::{RestTarget, Source};
 
@@ -108,7 +109,8 @@ impl RequestPartner for RestPartner {
 
     /// A token and each request have the target's timeout for themselves, so all ends within four of them.
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
-        let prepared = self.encoder.prepare(&request.events)?;
+        fault::adapter("adapter.rest", &request.target);
+        let prepared = self.encoder.prepare(&request.events, request.replay)?;
         let payload_sha256 = Sha256::digest(&prepared.body).into();
         let answer = self.attempt(&prepared).await.map_err(|failure| failure.of(payload_sha256))?;
         Ok(Sent {
@@ -116,7 +118,7 @@ impl RequestPartner for RestPartner {
             receipt: Receipt::Rest {
                 status: answer.status.as_u16(),
                 url: prepared.url.into(),
-                idempotency_key: self.encoder.idempotency_key(&request.events),
+                idempotency_key: self.encoder.idempotency_key(&request.events, request.replay),
                 // Of what was read of the body: at most its first 64 KiB.
                 response_sha256: Sha256::digest(&answer.body).into(),
                 duration_ms: u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX),
@@ -134,7 +136,7 @@ pub fn preview(
     events: &[Event],
 ) -> Result<Preview, Failure> {
     let name = key.target.clone();
-    let prepared = encoder(key, source, map, target)?.prepare(events)?;
+    let prepared = encoder(key, source, map, target)?.prepare(events, false)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let mut headers: Vec<_> =
         prepared.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();

@@ -59,14 +59,14 @@ impl Encoder {
     }
 
     /// The request for these events, in order, without its auth header.
-    pub fn prepare(&self, events: &[Event]) -> Result<Prepared, Failure> {
+    pub fn prepare(&self, events: &[Event], replay: bool) -> Result<Prepared, Failure> {
         let url = self.url_for(events)?;
         let body = self.body(events)?;
         let mut headers = request_headers(&url, &body, self.content_type());
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        let key = self.idempotency_key(events);
+        let key = self.idempotency_key(events, replay);
         headers.insert("traceparent", value_of(&cloudevents::traceparent(events, &key)));
         headers.insert("idempotency-key", value_of(&key));
         if let ([event], true) = (events, self.is_single()) {
@@ -77,10 +77,13 @@ impl Encoder {
         Ok(Prepared { method: self.method.clone(), url, headers, body })
     }
 
-    /// `<recipe>/<target>/<event id>`, or of a batch `<recipe>/<target>/<first offset>-<last offset>`.
-    pub fn idempotency_key(&self, events: &[Event]) -> String {
+    /// `<recipe>/<target>/<event id>`, or of a batch `<recipe>/<target>/<first offset>-<last offset>`. A dead letter
+    /// that is delivered goes under the key of a single event.
+    pub fn idempotency_key(&self, events: &[Event], replay: bool) -> String {
         match events {
-            [event] if self.batch.max_events == 1 => format!("{}/{}", self.key, cloudevents::key_part(&event.id)),
+            [event] if replay || self.batch.max_events == 1 => {
+                format!("{}/{}", self.key, cloudevents::key_part(&event.id))
+            }
             [first, .., last] => format!("{}/{}-{}", self.key, first.offset, last.offset),
             [only] => format!("{}/{}-{}", self.key, only.offset, only.offset),
             [] => self.key.to_string(),

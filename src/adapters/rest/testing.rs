@@ -56,7 +56,7 @@ pub fn key() -> TargetKey {
 }
 
 pub fn request(events: Vec<Event>) -> Request {
-    Request { target: key(), feed: source().feed, events: Rc::from(events) }
+    Request { target: key(), feed: source().feed, events: Rc::from(events), replay: false }
 }
 
 /// Secrets in memory. Keeps which host asked for which.

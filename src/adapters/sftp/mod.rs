@@ -22,6 +22,7 @@ use hms_actors::work::Place;
 
 use super::rows::{PathOf, RowFormat};
 use crate::config::ConnectTo;
+use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::SftpTarget;
 use crate::secrets::Secrets;
@@ -75,6 +76,7 @@ impl FilePartner for SftpPartner {
     }
 
     async fn connect(&self, place: &Place) -> Result<Box<dyn FileHost>, Failure> {
+        fault::adapter("adapter.sftp", &self.key);
         if let Some(older) = self.line.take().upgrade() {
             older.end();
         }

@@ -1,4 +1,5 @@
-//! A backend in memory: one recipe, one ticket, one dead letter, and feeds that remember their events.
+//! A backend in memory: one recipe, one ticket, the dead letters that a test puts there, and feeds that remember
+//! their events.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,15 +9,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hms_actors::id::{FeedName, RecipeId, TargetKey, Timestamp};
 use hms_actors::receipt::Cause;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::admin::backend::{Backend, PublishRequest};
+use crate::admin::backend::{Backend, LettersWanted, PublishRequest};
 use crate::admin::problem::AdminError;
 use crate::admin::views::*;
 use crate::app::publish;
 use crate::feeds::{Accepted, NewEvent, PublishError};
 
 pub const RECIPE: &str = "grants.sync";
+pub const EVENT: &str = r#"{"specversion":"1.0","id":"e-7","source":"/s","type":"t","data":{"usd":1250.10}}"#;
 pub const AUDIT: &[u8] = b"{\"b\":1.50,\"a\":2}\n{ \"seq\": 1 }\n";
 
 #[derive(Default)]
@@ -31,6 +34,10 @@ pub struct Fake {
     inside: watch::Sender<usize>,
     pub paused: AtomicBool,
     pub resolved: AtomicBool,
+    /// By number. What a replay does is in the name of the event: `refused`, `slow`, or anything else.
+    pub letters: Mutex<Vec<DeadLetterView>>,
+    /// The orders that circuits were given.
+    pub orders: Mutex<Vec<CircuitOrder>>,
 }
 
 /// A publish that is under way.
@@ -81,6 +88,12 @@ impl Fake {
         Ok(accepted)
     }
 
+    fn letter(&self, number: u64) -> Result<DeadLetterView, AdminError> {
+        let letters = self.letters.lock().unwrap();
+        let found = letters.iter().find(|letter| letter.number == number).cloned();
+        found.ok_or_else(|| AdminError::not_found(format!("there is no dead letter {number}")))
+    }
+
     fn known(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
         if id.as_str() != RECIPE {
             return Err(AdminError::not_found(format!("there is no recipe `{id}`")));
@@ -114,6 +127,14 @@ fn target(recipe: &str, name: &str) -> TargetView {
         next_attempt_at: None,
         restarts: 0,
         held_by_ticket: Some(1),
+        state: CircuitState::Open,
+        since: Moment(Timestamp(0)),
+        consecutive_failures: 3,
+        opened_total: 1,
+        next_probe_at: Some(Moment(Timestamp(30_000))),
+        oldest_waiting_at: Some(Moment(Timestamp(0))),
+        mailbox: MailboxView { depth: 0, capacity: 16 },
+        rate_limit: Some(RateLimitView { rate: 2.5, burst: 10, available: 9 }),
     }
 }
 
@@ -134,18 +155,20 @@ fn ticket(resolved: bool) -> TicketView {
     }
 }
 
-fn dead_letter() -> DeadLetterView {
+pub fn dead_letter(number: u64, event_id: &str) -> DeadLetterView {
     DeadLetterView {
-        number: 7,
+        number,
         recipe: RECIPE.to_owned(),
         target: "vdot_gis".to_owned(),
         feed: "grants".to_owned(),
-        event_id: "e-1".to_owned(),
+        event_id: event_id.to_owned(),
         offset: 0,
-        reason: "target_removed".to_owned(),
-        attempts: 0,
+        reason: "422 no such grant".to_owned(),
+        cause: Some(LetterCause::Refused),
+        attempts: 3,
         at: Moment(Timestamp(0)),
         may_have_arrived: false,
+        replaying: false,
     }
 }
 
@@ -202,6 +225,22 @@ impl Backend for Fake {
 
     async fn recipe(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
         self.known(id)
+    }
+
+    async fn circuits(&self) -> Result<Vec<TargetView>, AdminError> {
+        let closed = TargetView { state: CircuitState::Closed, ..target("other.sync", "drop") };
+        Ok(vec![target(RECIPE, "vdot_gis"), closed])
+    }
+
+    async fn order_circuit(&self, key: &TargetKey, order: CircuitOrder) -> Result<TargetView, AdminError> {
+        let found = self.target(key).await?;
+        let state = match order.action {
+            CircuitAction::Open => CircuitState::ForcedOpen,
+            CircuitAction::Close => return Err(AdminError::conflict("ticket 1 holds it: only an answer ends that")),
+            CircuitAction::Probe => CircuitState::HalfOpen,
+        };
+        self.orders.lock().unwrap().push(order);
+        Ok(TargetView { state, ..found })
     }
 
     async fn target(&self, key: &TargetKey) -> Result<TargetView, AdminError> {
@@ -263,25 +302,62 @@ impl Backend for Fake {
         self.ticket(number).await
     }
 
-    async fn dead_letters(&self) -> Result<Vec<DeadLetterView>, AdminError> {
-        Ok(vec![dead_letter()])
+    async fn dead_letters(&self, wanted: &LettersWanted) -> Result<DeadLetterList, AdminError> {
+        let letters = self.letters.lock().unwrap();
+        let fits = |letter: &&DeadLetterView| {
+            letter.number >= wanted.from
+                && wanted.recipe.as_ref().is_none_or(|recipe| letter.recipe == recipe.as_str())
+                && wanted.target.as_ref().is_none_or(|target| letter.target == target.as_str())
+        };
+        let mut found = letters.iter().filter(fits).cloned();
+        let dead_letters = found.by_ref().take(wanted.limit).collect();
+        Ok(DeadLetterList { dead_letters, next: found.next().map(|letter| letter.number) })
     }
 
-    async fn dead_letter(&self, number: u64) -> Result<DeadLetterView, AdminError> {
-        let found = (number == 7).then(dead_letter);
-        found.ok_or_else(|| AdminError::not_found(format!("there is no dead letter {number}")))
+    async fn dead_letter(&self, number: u64) -> Result<DeadLetterDetail, AdminError> {
+        let letter = self.letter(number)?;
+        let attempt =
+            AttemptView { at: Moment(Timestamp(0)), kind: "refused".to_owned(), error: "422 no such grant".to_owned() };
+        let event = RawValue::from_string(EVENT.to_owned()).unwrap();
+        Ok(DeadLetterDetail { letter, event, history: vec![attempt] })
+    }
+
+    async fn replay(&self, number: u64, options: ReplayOptions) -> Result<LetterOutcome, AdminError> {
+        let letter = self.letter(number)?;
+        if letter.replaying {
+            return Err(AdminError::conflict("a replay of it is under way").with("replaying", true));
+        }
+        if letter.may_have_arrived && !options.force {
+            return Err(AdminError::conflict("it may have arrived: a replay needs `force`"));
+        }
+        let outcome =
+            |state| LetterOutcome { number, state, later: vec![LaterEvent { offset: 12, id: "e-12".to_owned() }] };
+        match letter.event_id.as_str() {
+            "refused" => Err(AdminError::partner("422 Unprocessable Entity: no such grant")),
+            "slow" => Ok(outcome(LetterState::Replaying)),
+            _ => {
+                self.letters.lock().unwrap().retain(|letter| letter.number != number);
+                Ok(outcome(LetterState::Delivered))
+            }
+        }
+    }
+
+    async fn drop_letter(&self, number: u64, _: String) -> Result<LetterOutcome, AdminError> {
+        self.letter(number)?;
+        self.letters.lock().unwrap().retain(|letter| letter.number != number);
+        Ok(LetterOutcome { number, state: LetterState::Dropped, later: Vec::new() })
     }
 
     async fn supervision(&self) -> Result<ActorView, AdminError> {
-        let actor = |name: &str, children| ActorView {
-            name: name.to_owned(),
-            kind: name.to_owned(),
-            state: "running".to_owned(),
-            restarts: 0,
-            last_panic: None,
-            children,
+        let dead = ActorView {
+            state: ActorState::Quarantined,
+            epoch: Some(9),
+            last_panic: Some(PanicView { at: Moment(Timestamp(0)), message: "index out of bounds".to_owned() }),
+            revived_at: Some(Moment(Timestamp(60_000))),
+            ..ActorView::new(ActorKind::Delivery, "vdot_gis")
         };
-        Ok(actor("node", vec![actor("recipe_supervisor", Vec::new())]))
+        let supervisor = ActorView::new(ActorKind::RecipeSupervisor, RECIPE).watching([dead]);
+        Ok(ActorView::new(ActorKind::Node, "node").watching([supervisor]))
     }
 
     async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError> {

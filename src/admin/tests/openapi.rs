@@ -43,6 +43,20 @@ async fn the_description_has_every_route_and_every_reference_resolves() {
 }
 
 #[actix_web::test]
+async fn what_has_to_be_given_is_marked_and_what_may_be_left_out_is_not() {
+    let (server, _) = start();
+    let paths = &send(&server, Request::get("/openapi.json")).await.json()["paths"];
+    let reason = &paths["/v1/dead-letters/{n}"]["delete"]["parameters"][1];
+    assert_eq!((&reason["name"], &reason["required"]), (&"reason".into(), &false.into()));
+    let limit = paths["/v1/dead-letters"]["get"]["parameters"].as_array().unwrap();
+    assert!(limit.iter().all(|parameter| parameter["required"] == false));
+    let replay = &paths["/v1/dead-letters/{n}/replay"]["post"];
+    assert_eq!(replay["requestBody"]["required"], false);
+    assert!(replay["responses"]["202"].is_object());
+    assert_eq!(paths["/v1/recipes/{id}/targets/{name}/circuit"]["post"]["requestBody"]["required"], true);
+}
+
+#[actix_web::test]
 async fn every_route_of_the_table_is_served() {
     let (server, _) = start();
     for route in ROUTES {
@@ -56,13 +70,16 @@ async fn every_route_of_the_table_is_served() {
 
 #[actix_web::test]
 async fn answers_are_as_described() {
-    let (server, _) = start();
+    let (server, fake) = start();
+    fake.letters.lock().unwrap().push(fake::dead_letter(7, "e-7"));
     let document = send(&server, Request::get("/openapi.json")).await.json();
     for (path, described) in [
         ("/v1/recipes/grants.sync", "/v1/recipes/{id}"),
         ("/v1/recipes/grants.sync/targets/vdot_gis", "/v1/recipes/{id}/targets/{name}"),
         ("/v1/recipes", "/v1/recipes"),
         ("/v1/tickets", "/v1/tickets"),
+        ("/v1/circuits", "/v1/circuits"),
+        ("/v1/dead-letters", "/v1/dead-letters"),
         ("/v1/dead-letters/7", "/v1/dead-letters/{n}"),
         ("/v1/supervision", "/v1/supervision"),
         ("/readyz", "/readyz"),

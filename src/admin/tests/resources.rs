@@ -70,6 +70,10 @@ async fn a_ticket_is_answered_once() {
     let decide = |body: &str| post("/v1/tickets/1").body("application/json", body);
     assert_eq!(ok(&server, Request::get("/v1/tickets?state=open")).await["tickets"][0]["cause"], "doubt");
     assert_eq!(ok(&server, Request::get("/v1/tickets?state=resolved")).await["tickets"].as_array().unwrap().len(), 0);
+    for (query, found) in [("recipe=grants.sync&target=vdot_gis&state=open", 1), ("recipe=x", 0), ("target=x", 0)] {
+        let tickets = ok(&server, Request::get(format!("/v1/tickets?{query}"))).await;
+        assert_eq!(tickets["tickets"].as_array().unwrap().len(), found, "{query}");
+    }
     assert_eq!(ok(&server, Request::get("/v1/tickets/1")).await["resolved_at"], serde_json::Value::Null);
 
     for (body, words) in [
@@ -107,10 +111,11 @@ async fn the_audit_is_served_byte_for_byte() {
 async fn the_rest_is_there_too() {
     let (server, fake) = start();
     assert_eq!(ok(&server, Request::get("/v1/feeds")).await, serde_json::json!({ "feeds": [] }));
-    let dead = ok(&server, Request::get("/v1/dead-letters")).await;
-    assert_eq!(dead["dead_letters"][0], ok(&server, Request::get("/v1/dead-letters/7")).await);
     let tree = ok(&server, Request::get("/v1/supervision")).await;
-    assert_eq!(tree["supervision"]["children"][0]["name"], "recipe_supervisor");
+    let supervisor = &tree["supervision"]["children"][0];
+    assert_eq!((&supervisor["kind"], &supervisor["watched_by"]), (&"recipe_supervisor".into(), &"node".into()));
+    assert_eq!(supervisor["children"][0]["state"], "quarantined");
+    assert_eq!(supervisor["children"][0]["last_panic"]["message"], "index out of bounds");
     let metrics = send(&server, Request::get("/metrics")).await;
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     assert!(metrics.text().contains("sync_tickets_open 1"));
@@ -129,7 +134,8 @@ async fn what_is_not_there_is_not_found_in_words() {
     for path in [
         "/",
         "/v1",
-        "/v1/circuits",
+        "/v1/circuit",
+        "/v1/recipes/none/targets/none",
         "/v1/feeds/none",
         "/v1/feeds/grants/events/",
         "/v1/recipes/none",
@@ -156,6 +162,15 @@ async fn a_bad_name_number_or_query_is_refused_in_words() {
         ("/v1/tickets/one", "`one` is not a number"),
         ("/v1/tickets?state=closed", "query: unknown variant `closed`, expected `open` or `resolved`"),
         ("/v1/tickets?stat=open", "query: unknown field `stat`"),
+        ("/v1/tickets?recipe=A", "`A` is not a name"),
+        ("/v1/circuits?state=broken", "unknown variant `broken`, expected one of `closed`, `open`, `half_open`"),
+        ("/v1/circuits?recipe=A", "`A` is not a name"),
+        ("/v1/circuits?target=a", "query: unknown field `target`"),
+        ("/v1/dead-letters?limit=0", "`limit` is 0"),
+        ("/v1/dead-letters?from=-1", "query: invalid digit"),
+        ("/v1/dead-letters?target=A", "`A` is not a name"),
+        ("/v1/dead-letters?state=open", "query: unknown field `state`"),
+        ("/v1/dead-letters/seven", "`seven` is not a number"),
     ] {
         let refused = problem(&send(&server, Request::get(path)).await, 400);
         assert!(refused["detail"].as_str().unwrap().contains(words), "{path}: {refused}");
@@ -173,6 +188,9 @@ async fn another_method_is_told_which_ones_there_are() {
         ("PATCH", "/v1/recipes/grants.sync", "GET, HEAD, PUT, DELETE"),
         ("GET", "/v1/recipes/grants.sync/run", "POST"),
         ("DELETE", "/v1/tickets/1", "GET, HEAD, POST"),
+        ("PUT", "/v1/dead-letters/1", "GET, HEAD, DELETE"),
+        ("GET", "/v1/dead-letters/1/replay", "POST"),
+        ("GET", "/v1/recipes/grants.sync/targets/vdot_gis/circuit", "POST"),
         ("OPTIONS", "/v1/audit", "GET, HEAD"),
     ] {
         let answer = send(&server, Request::new(method, path)).await;

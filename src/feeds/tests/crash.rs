@@ -104,6 +104,92 @@ async fn a_wrong_byte_before_synced_frames_is_damage_set_aside_and_the_rest_is_k
     }
 }
 
+/// The folder with its marks, as the disk has it, and with the last log changed.
+fn copy_with_marks(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
+    let copy = copy_with(dir, change);
+    for mark in files(dir, "mark") {
+        fs::copy(&mark, copy.path().join(mark.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+fn gap(offsets: std::ops::Range<Offset>) -> Vec<std::ops::Range<Offset>> {
+    std::iter::once(offsets).collect()
+}
+
+#[tokio::test]
+async fn the_end_of_what_was_synced_is_missed_and_its_offsets_are_lost_and_not_given_out_again() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let requests = five_requests(dir.path(), &hand).await;
+    let (starts, feed) = (frame_starts(dir.path()), name("a"));
+    // With its first event a feed loses its name: what else was in it is told of in the log only.
+    for cut in starts[2]..starts[9] {
+        let copy = copy_with_marks(dir.path(), |bytes| bytes.truncate(cut));
+        let log = open(copy.path(), roomy(&hand));
+        let kept = (0..8).rfind(|&events| starts[events + 1] <= cut).unwrap() as u64;
+        assert_eq!(offsets(&log, &feed).await, (0..kept).collect::<Vec<_>>(), "cut at {cut}");
+        assert_eq!(log.missing(&feed, 0), gap(kept..8), "exactly what was there, cut at {cut}");
+        assert_eq!(damaged(copy.path()).len(), 1);
+        // Its publisher can bring it back, under new offsets; what is there is still known.
+        let again = log.publish(&feed, requests.concat()).await.unwrap();
+        let of_new: Vec<u64> = again.iter().filter(|event| !event.duplicate).map(|event| event.offset).collect();
+        assert_eq!(of_new, (8..16 - kept).collect::<Vec<_>>(), "cut at {cut}");
+        drop(log);
+        let log = open(copy.path(), roomy(&hand));
+        assert_eq!(log.missing(&feed, 0), gap(kept..8));
+        assert!(log.publish(&feed, requests.concat()).await.unwrap().iter().all(|event| event.duplicate));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_byte_in_the_last_synced_group_is_damage() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    five_requests(dir.path(), &hand).await;
+    let starts = frame_starts(dir.path());
+    for at in starts[8]..starts[9] {
+        let copy = copy_with_marks(dir.path(), |bytes| bytes[at] ^= 0x55);
+        let log = open(copy.path(), roomy(&hand));
+        assert_eq!(log.missing(&name("a"), 0), gap(7..8), "byte {at}");
+    }
+}
+
+#[tokio::test]
+async fn lost_events_of_a_sealed_segment_can_be_brought_back_though_their_ids_are_remembered() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let feed = name("a");
+    let log = open(dir.path(), hand.options());
+    publish_each(&log, &feed, 0..60).await;
+    drop(log);
+    let first = &files(dir.path(), "log")[0];
+    let mut bytes = fs::read(first).unwrap();
+    let starts: Vec<usize> = frame::scan(&bytes, 1, frame::Tail::Synced).frames.iter().map(|frame| frame.at).collect();
+    bytes[starts[3] + 40] ^= 1;
+    fs::write(first, bytes).unwrap();
+    fs::remove_file(first.with_extension("idx")).unwrap();
+    let log = open(dir.path(), hand.options());
+    assert_eq!((log.missing(&feed, 0), log.missing(&feed, 3)), (gap(2..3), vec![]));
+    let again = log.publish(&feed, numbered(0..60)).await.unwrap();
+    let new: Vec<_> = again.iter().filter(|event| !event.duplicate).collect();
+    assert_eq!((new.len(), new[0].id.as_str(), new[0].offset), (1, "e2", 60));
+}
+
+#[tokio::test]
+async fn a_journal_whose_last_file_is_missing_is_refused_until_a_human_lets_go_of_it() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    five_requests(dir.path(), &hand).await;
+    let log = files(dir.path(), "log").remove(0);
+    let whole = fs::read(&log).unwrap();
+    fs::remove_file(&log).unwrap();
+    let refused = FeedLog::open(dir.path(), roomy(&hand)).map(drop).unwrap_err();
+    assert!(matches!(&refused, OpenError::Missing(path) if *path == log), "{refused}");
+    assert!(refused.to_string().contains(&format!("rm {}.mark", log.display())), "{refused}");
+    fs::write(&log, whole).unwrap();
+    assert_eq!(offsets(&open(dir.path(), roomy(&hand)), &name("a")).await.len(), 8);
+    fs::remove_file(&log).unwrap();
+    fs::remove_file(crate::mark::path_of(&log)).unwrap();
+    open(dir.path(), roomy(&hand));
+}
+
 #[tokio::test]
 async fn a_damaged_header_or_heads_record_loses_no_event() {
     let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());

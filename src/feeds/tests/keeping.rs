@@ -37,6 +37,30 @@ async fn old_events_go_when_every_reader_has_passed_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_begun_keeps_all_its_events_until_all_are_settled() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let feed = name("a");
+    let log = open(dir.path(), hand.options());
+    publish_each(&log, &feed, 0..60).await;
+    // After a crash in the middle of a commit: of the request with 10, 11 and 14 the first is settled.
+    log.register_reader(&feed, "reader", 11);
+    log.keep(&feed, "reader", 10..15);
+    log.start_retention();
+    log.maintain(after(1)).await;
+    assert_eq!(offsets(&log, &feed).await, (10..60).collect::<Vec<_>>());
+    log.advance(&feed, "reader", 14);
+    log.maintain(after(1)).await;
+    assert_eq!(log.oldest(&feed), 10, "14 is not settled, and goes with 10 and 11");
+    log.register_reader(&feed, "reader", 14);
+    log.maintain(after(1)).await;
+    assert_eq!(log.oldest(&feed), 10, "an apply changes nothing in that");
+    log.advance(&feed, "reader", 15);
+    log.maintain(after(1)).await;
+    assert_eq!(log.oldest(&feed), 15);
+    assert_eq!(log.missing(&feed, 15), [], "what retention lets go is not lost");
+}
+
+#[tokio::test]
 async fn what_was_removed_stays_removed_after_a_restart() {
     let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
     let (pinned, gone) = (name("pinned"), name("gone"));

@@ -47,7 +47,7 @@ impl Drop for Disk {
 }
 
 fn units(offsets: std::ops::Range<Offset>) -> Work {
-    Work::Requests(vec![Unit { revision: 1, offsets: offsets.collect() }])
+    Work::Requests(vec![Unit { revision: 1, offsets: offsets.collect(), letter: None }])
 }
 
 #[tokio::test]
@@ -59,7 +59,8 @@ async fn what_was_begun_can_be_recorded_on_a_full_disk_and_nothing_new_begins() 
     store.begin(&key("a"), epoch, units(0..3000)).await.unwrap();
     let filler = disk.fill();
     for first in (0..3000).step_by(500) {
-        let entries = (first..first + 500).map(delivered).collect();
+        let mut entries: Vec<Entry> = (first..first + 499).map(delivered).collect();
+        entries.push(dead(first + 499));
         store.commit(&key("a"), epoch, entries).await.unwrap();
     }
     let refused = store.begin(&key("a"), epoch, units(3000..6000)).await.unwrap_err();
@@ -81,7 +82,7 @@ async fn a_full_disk_is_an_error_that_leaves_no_half_record_and_passes() {
     let refused = loop {
         let entries = (next..next + 100).map(delivered).collect();
         match store.commit(&key("a"), epoch, entries).await {
-            Ok(()) => next += 100,
+            Ok(_) => next += 100,
             Err(failure) => break failure,
         }
     };

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::*;
+use crate::mark;
 use crate::store::audit::Journal;
 use crate::store::group::Log;
 use crate::store::keyed::Job;
@@ -35,6 +36,7 @@ fn a_torn_tail_of_the_audit_is_cut_at_every_byte_and_the_rest_is_kept() {
     let whole: Vec<u8> = (0..4).flat_map(line).collect();
     for length in 0..=whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
+        mark::remove(&path); // as if none of it had been synced
         let mut journal = journal(dir.path()).unwrap();
         let kept = whole[..length].iter().filter(|&&b| b == b'\n').count() as u64;
         assert_eq!(journal.reader().size(), kept, "cut at {length}");
@@ -127,6 +129,7 @@ fn a_torn_tail_of_a_keyed_journal_is_cut_at_every_byte_and_the_rest_is_kept() {
     let whole = fs::read(&path).unwrap();
     for length in 0..=whole.len() as u64 {
         fs::write(&path, &whole[..length as usize]).unwrap();
+        mark::remove(&path); // as if none of it had been synced
         let kept = ends.iter().filter(|&&end| end > 0 && end <= length).count();
         assert_eq!(keyed(&path).unwrap().keys().count(), kept, "cut at {length}");
         assert_eq!(fs::metadata(&path).unwrap().len(), ends[kept]);
@@ -147,12 +150,59 @@ fn a_hole_in_the_last_group_is_torn_and_a_hole_before_it_is_damage() {
     // The second group's first page never reached the disk, its second did: nobody was promised it.
     torn[first_end..first_end + 60].fill(0);
     fs::write(&path, &torn).unwrap();
+    mark::remove(&path); // the sync had not come back
     assert_eq!(keyed(&path).unwrap().keys().collect::<Vec<_>>(), [1]);
     let mut damaged = whole;
     damaged[40] ^= 1;
     fs::write(&path, &damaged).unwrap();
     let refused = keyed(&path).map(drop).unwrap_err().message;
     assert!(refused.contains("k.log is damaged at byte 0"), "{refused}");
+}
+
+#[test]
+fn the_last_bytes_of_what_was_synced_are_missed_until_a_human_lets_go_of_them() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("k.log");
+    let mut journal = keyed(&path).unwrap();
+    put(&mut journal, 1, &[1; 50]);
+    put(&mut journal, 2, &[2; 50]);
+    drop(journal);
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() - 5] ^= 1;
+    for bad in [&whole[..whole.len() - 1], &whole[..79], &[], &flipped] {
+        fs::write(&path, bad).unwrap();
+        let refused = keyed(&path).map(drop).unwrap_err().message;
+        assert!(refused.contains("158 bytes of it were on disk to stay"), "{refused}");
+        assert!(refused.contains(&format!("rm {}.mark", path.display())), "{refused}");
+        // Put back from a backup it is as it was.
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(keyed(&path).unwrap().keys().count(), 2);
+    }
+    fs::write(&path, &whole[..79]).unwrap();
+    mark::remove(&path);
+    assert_eq!(keyed(&path).unwrap().keys().collect::<Vec<_>>(), [1]);
+    keyed(&path).unwrap();
+}
+
+#[test]
+fn an_audit_that_lost_its_last_lines_or_its_last_file_refuses_to_start() {
+    let dir = tempdir().unwrap();
+    let mut writer = journal(dir.path()).unwrap();
+    let path = audit::segment_path(dir.path(), 0);
+    (0..3).for_each(|seq| writer.append(&line(seq)).unwrap());
+    drop(writer);
+    let whole = fs::read(&path).unwrap();
+    for bad in [&whole[..whole.len() - 1], &whole[..whole.len() - line(2).len()]] {
+        fs::write(&path, bad).unwrap();
+        let refused = journal(dir.path()).map(drop).unwrap_err().message;
+        assert!(refused.contains("were on disk to stay") && refused.contains("rm "), "{refused}");
+    }
+    fs::remove_file(&path).unwrap();
+    let refused = journal(dir.path()).map(drop).unwrap_err().message;
+    assert!(refused.contains(&format!("{} is missing", path.display())), "{refused}");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(journal(dir.path()).unwrap().reader().size(), 3);
 }
 
 #[test]

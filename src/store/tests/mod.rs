@@ -4,6 +4,7 @@ mod disk;
 mod journals;
 mod ledger;
 mod recovery;
+mod standing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,6 +70,12 @@ fn change(change: Change) -> RecipeChange {
     RecipeChange { recipe: recipe_id("r.sync"), by: "ops".to_owned(), change }
 }
 
+async fn with_targets(data: &Path, targets: &[&str]) -> Arc<Store> {
+    let store = open(data);
+    store.recipe_changed(applied(1, targets)).await.unwrap();
+    store
+}
+
 fn event(offset: Offset) -> EventRef {
     EventRef { offset, id: format!("e{offset}") }
 }
@@ -89,17 +96,27 @@ fn whole_event(offset: Offset) -> Event {
 
 fn delivered(offset: Offset) -> Entry {
     let receipt = Receipt::File { path: "/inbox/a.csv".to_owned(), file_offset: offset * 10, length: 10, fsync: true };
-    Entry::Delivered { event: event(offset), attempt: 1, payload_sha256: [1; 32], receipt }
+    Entry::Delivered { event: event(offset), attempt: 1, payload_sha256: [1; 32], receipt, letter: None }
 }
 
 fn dead(offset: Offset) -> Entry {
     let event = Box::new(whole_event(offset));
-    Entry::DeadLettered { event, attempt: 3, reason: "refused".to_owned(), may_have_arrived: false }
+    Entry::DeadLettered { event, attempt: 3, reason: "refused".to_owned(), may_have_arrived: false, cause: None }
 }
 
 fn failed(offset: Offset) -> Entry {
     let (kind, error) = (FailureKind::Transient, "connection refused".to_owned());
-    Entry::AttemptFailed { event: event(offset), events: 1, attempt: 2, payload_sha256: None, kind, error }
+    Entry::AttemptFailed {
+        event: event(offset),
+        events: 1,
+        attempt: 2,
+        payload_sha256: None,
+        kind,
+        error,
+        may_have_arrived: false,
+        retry_after: None,
+        letter: None,
+    }
 }
 
 fn ticket(cause: Cause, attempts: u32) -> Entry {

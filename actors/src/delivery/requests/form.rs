@@ -1,0 +1,115 @@
+//! How units come about: from events that are next in the feed, and from those that waited behind a key.
+
+use super::{Requests, STAGED_BYTES};
+use crate::delivery::Ended;
+use crate::delivery::base::{Base, Failed};
+use crate::delivery::unit::Staged;
+use crate::event::{Event, Key};
+use crate::failure::Failure;
+use crate::id::Offset;
+use crate::policy::circuit::Room;
+use crate::ports::RequestPartner;
+use crate::work::Unit;
+
+/// Events read ahead of what can be sent.
+const READ_AHEAD: usize = 256;
+
+/// Data in one unit.
+const UNIT_BYTES: usize = 4 << 20;
+
+impl Requests {
+    /// Forms units ahead of what is in flight and stores them as begun. For a probe one is enough.
+    pub(super) async fn stage(&mut self, base: &mut Base) -> Ended {
+        let (enough, most) = match base.room() {
+            Room::Free => (self.concurrency, 4 * self.concurrency),
+            Room::Probe if self.retry.is_empty() => (1, 1),
+            _ => return Ok(()),
+        };
+        if self.ready.len() >= enough {
+            return Ok(());
+        }
+        if self.is_full_of_failures() {
+            base.complain(format!(
+                "{} requests wait for their retry: no more are begun before one of them is settled",
+                self.stuck.len()
+            ));
+            return Ok(());
+        }
+        if self.released.is_empty() && self.read.is_empty() && self.scan >= base.until() {
+            base.complain_if_far_ahead();
+            return Ok(());
+        }
+        let partner = match self.partner(base, base.settings.revision) {
+            Ok(partner) => partner,
+            Err(failure) => {
+                let permit = base.begin_attempt().await?;
+                let (events, also) = (&[][..], Vec::new());
+                base.failed(Failed { failure: &failure, events, attempt: 0, permit, letter: None, also }).await?;
+                base.back_off(&failure);
+                return Ok(());
+            }
+        };
+        let before = self.ready.len();
+        while self.ready.len() < most && self.staged_bytes() < STAGED_BYTES {
+            let events = self.form(base, partner.as_ref()).await?;
+            if events.is_empty() {
+                break;
+            }
+            let offsets = events.iter().map(|event| event.offset).collect();
+            let unit = Unit { revision: base.settings.revision, offsets, letter: None };
+            self.ready.push_back(Staged::new(unit, events, partner.as_ref()));
+        }
+        if self.ready.len() > before { self.store_open(base).await } else { Ok(()) }
+    }
+
+    /// The events of the next unit, ascending; none if nothing may go.
+    async fn form(&mut self, base: &Base, partner: &dyn RequestPartner) -> Result<Vec<Event>, Failure> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut mine: Vec<Key> = Vec::new();
+        while let Some((key, offsets)) =
+            self.released.pop_front_if(|(_, offsets)| events.len() + offsets.len() <= self.max_events)
+        {
+            events.extend(base.read_each(&offsets).await?);
+            mine.push(key);
+        }
+        let mut bytes: usize = events.iter().map(|event| event.data.len()).sum();
+        while events.len() < self.max_events && bytes < UNIT_BYTES {
+            let Some(event) = self.next_event(base).await? else { break };
+            let key = partner.key(&event);
+            let ours = mine.contains(&key);
+            // Also one of ours, if others of it wait: they are older.
+            if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
+                self.keys.park(key, event.offset);
+                continue;
+            }
+            if !ours {
+                self.keys.take(key.clone());
+                mine.push(key);
+            }
+            bytes += event.data.len();
+            events.push(event);
+        }
+        events.sort_by_key(|event| event.offset);
+        Ok(events)
+    }
+
+    /// The next event of the feed that is nobody's yet.
+    async fn next_event(&mut self, base: &Base) -> Result<Option<Event>, Failure> {
+        let until = base.until();
+        // What was read may be settled or begun to the last event, also page after page: nobody would wake us for
+        // what comes after it.
+        while self.read.is_empty() && self.scan < until {
+            let (events, next) = base.read(self.scan, until, READ_AHEAD).await?;
+            self.scan = next;
+            let begins =
+                |unit: &Unit, offset: Offset| unit.letter.is_none() && unit.offsets.binary_search(&offset).is_ok();
+            let is_begun = |event: &Event| self.open_units().any(|unit| begins(unit, event.offset));
+            self.read = events.into_iter().filter(|event| !is_begun(event)).collect();
+        }
+        Ok(self.read.pop_front())
+    }
+
+    fn staged_bytes(&self) -> usize {
+        self.ready.iter().map(Staged::bytes).sum()
+    }
+}

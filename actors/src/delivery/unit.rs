@@ -1,0 +1,133 @@
+//! A unit of requests with its events, and one attempt at it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+
+use super::base::Base;
+use crate::event::{Event, EventRef, Key};
+use crate::failure::Failure;
+use crate::id::Offset;
+use crate::policy::backoff::Backoff;
+use crate::policy::circuit::Permit;
+use crate::ports::{OpenTicket, Request, RequestPartner, Sent, Tries};
+use crate::receipt::{Cause, Entry};
+use crate::work::Unit;
+
+/// The dead letter that a unit delivers, and its first offset.
+pub(super) type Name = (Option<u64>, Offset);
+
+/// A unit with its events.
+pub(super) struct Staged {
+    pub unit: Unit,
+    pub events: Rc<[Event]>,
+    /// Ascending, each once.
+    pub keys: Rc<[Key]>,
+    pub tries: Tries,
+    /// It, or the batch that it was a part of, may have been sent: it stays begun, whatever is applied.
+    pub stays: bool,
+    /// It may share a key with another unit.
+    pub shared: bool,
+    pub refused_last: bool,
+    /// Answers that it is there already, after an attempt of unknown outcome.
+    pub conflicts: u32,
+    /// Back-off of its own.
+    pub own: Backoff,
+}
+
+/// How something in flight ended.
+pub(super) enum Outcome {
+    Answered(Staged, Permit, Result<Sent, Failure>),
+    Panicked(Staged, Permit, Box<dyn Any + Send>),
+    Committed(Staged, Result<Vec<OpenTicket>, Failure>),
+}
+
+/// One attempt. A panic of the adapter is an outcome like another, but for the actor it comes after the record.
+pub(super) fn attempt(
+    base: &Base,
+    partner: Rc<dyn RequestPartner>,
+    mut staged: Staged,
+    permit: Permit,
+) -> impl Future<Output = Outcome> + use<> {
+    staged.tries.attempts += 1;
+    let replay = staged.unit.letter.is_some();
+    let (target, feed, events) = (base.key.clone(), base.feed.clone(), staged.events.clone());
+    let request = Request { target, feed, events, replay };
+    async move {
+        match AssertUnwindSafe(partner.send(&request)).catch_unwind().await {
+            Ok(result) => Outcome::Answered(staged, permit, result),
+            Err(panic) => Outcome::Panicked(staged, permit, panic),
+        }
+    }
+}
+
+impl Staged {
+    pub fn new(unit: Unit, events: Vec<Event>, partner: &dyn RequestPartner) -> Self {
+        let mut keys: Vec<Key> = events.iter().map(|event| partner.key(event)).collect();
+        keys.sort();
+        keys.dedup();
+        Self {
+            unit,
+            events: events.into(),
+            keys: keys.into(),
+            tries: Tries::default(),
+            stays: false,
+            shared: false,
+            refused_last: false,
+            conflicts: 0,
+            own: Backoff::default(),
+        }
+    }
+
+    /// No other unit that is open has it.
+    pub fn name(&self) -> Name {
+        (self.unit.letter, self.first())
+    }
+
+    /// What its attempts are counted under.
+    pub fn counted_as(&self) -> (Offset, u32) {
+        (self.first(), u32::try_from(self.unit.offsets.len()).unwrap_or(u32::MAX))
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.data.len()).sum()
+    }
+
+    pub fn first(&self) -> Offset {
+        self.unit.offsets.first().copied().unwrap_or_default()
+    }
+
+    /// Whether it is finished as it was begun, whatever is applied.
+    pub fn stays_begun(&self) -> bool {
+        let tried = self.tries.attempts > 0 && (self.events.len() > 1 || self.tries.may_have_arrived);
+        self.stays || tried || self.unit.letter.is_some()
+    }
+
+    pub fn events(&self) -> Vec<EventRef> {
+        self.events.iter().map(EventRef::from).collect()
+    }
+
+    pub fn delivered(&self, sent: &Sent) -> Vec<Entry> {
+        let entry = |event: &Event| Entry::Delivered {
+            event: event.into(),
+            attempt: self.tries.attempts,
+            payload_sha256: sent.payload_sha256,
+            receipt: sent.receipt.clone(),
+            letter: self.unit.letter,
+        };
+        self.events.iter().map(entry).collect()
+    }
+
+    pub fn dead(&self, reason: &str, cause: Option<Cause>) -> Vec<Entry> {
+        let entry = |event: &Event| Entry::DeadLettered {
+            event: Box::new(event.clone()),
+            attempt: self.tries.attempts,
+            reason: reason.to_owned(),
+            may_have_arrived: self.tries.may_have_arrived,
+            cause,
+        };
+        self.events.iter().map(entry).collect()
+    }
+}

@@ -1,0 +1,104 @@
+//! What is known of a child, whatever kind of actor it is: how often it died and of what, whether it answers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::delivery::Panic;
+use crate::id::Timestamp;
+use crate::policy::restarts::{Restarts, Verdict};
+
+/// How often children are asked whether they are alive.
+pub(crate) const ROUND: Duration = Duration::from_secs(5);
+
+/// Without an answer for so many rounds a child hangs. More than one: after the thread itself was held up, rounds
+/// may come early, and the second one comes after everybody had their turn.
+const ROUNDS: u32 = 2;
+
+/// One child's record.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Which incarnation is meant: what an older one's notice says is of no interest.
+    pub generation: u64,
+    pub restarts: Restarts,
+    pub last_panic: Option<Panic>,
+    /// It is down for longer than a back-off: when that ends by itself.
+    pub revived_at: Option<Timestamp>,
+    /// A ping has been out for so many rounds.
+    unanswered: Option<u32>,
+}
+
+/// What is to be done with a child in this round.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    Ask,
+    Wait,
+    Silent,
+}
+
+impl Watch {
+    pub fn started(&mut self, generation: u64) {
+        self.generation = generation;
+        self.revived_at = None;
+        self.unanswered = None;
+        self.restarts.started(Instant::now());
+    }
+
+    /// It died; `generation` is its name until it is started again.
+    pub fn died(&mut self, generation: u64, why: Option<String>, now: Timestamp) -> Verdict {
+        self.generation = generation;
+        self.unanswered = None;
+        if let Some(what) = why {
+            self.last_panic = Some(Panic { at: now, what });
+        }
+        let verdict = self.restarts.died(Instant::now());
+        self.revived_at = match verdict {
+            Verdict::Restart(_) => None,
+            Verdict::Quarantine(pause) => Some(now.plus(pause)),
+        };
+        verdict
+    }
+
+    /// What it died of last.
+    pub fn last_words(&self) -> &str {
+        self.last_panic.as_ref().map_or("it ended by itself", |panic| &panic.what)
+    }
+
+    pub fn round(&mut self) -> Round {
+        match &mut self.unanswered {
+            None => {
+                self.unanswered = Some(0);
+                Round::Ask
+            }
+            Some(rounds) => {
+                *rounds += 1;
+                if *rounds < ROUNDS { Round::Wait } else { Round::Silent }
+            }
+        }
+    }
+
+    pub fn answered(&mut self) {
+        self.unanswered = None;
+    }
+
+    pub fn is_silent(&self) -> bool {
+        self.unanswered.is_some_and(|rounds| rounds >= ROUNDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_round_without_an_answer_is_no_silence_two_are() {
+        let mut watch = Watch::default();
+        assert_eq!([watch.round(), watch.round()], [Round::Ask, Round::Wait]);
+        assert!(!watch.is_silent());
+        watch.answered();
+        assert_eq!([watch.round(), watch.round(), watch.round()], [Round::Ask, Round::Wait, Round::Silent]);
+        assert!(watch.is_silent());
+        watch.started(1);
+        assert_eq!(watch.round(), Round::Ask);
+    }
+}

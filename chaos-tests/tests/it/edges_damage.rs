@@ -1,0 +1,185 @@
+//! Each family of the store, damaged in each way while the node is down: what is acknowledged is kept or named as
+//! lost, nothing is sent twice, and where the node can't go on by itself it names the command that helps.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use chaos_tests::node::Node;
+use chaos_tests::process;
+use chaos_tests::wait;
+use serde_json::Value;
+
+use super::edges::Edge;
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// Its last bytes are gone.
+    Truncated,
+    /// A bit in its middle is another; in the audit at the beginning of a line, where a start can see it.
+    Flipped,
+    Missing,
+}
+
+use Damage::{Flipped, Missing, Truncated};
+
+/// What the node makes of it.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// It starts, says so, and goes on as if nothing had been.
+    GoesOn(&'static str),
+    /// It starts, says so, and what is lost ends in sight: a dead letter of who still needed it.
+    Loses(&'static [&'static str]),
+    /// It does not start, and says why and what to do.
+    Refuses(&'static [&'static str]),
+}
+
+use Then::{GoesOn, Loses, Refuses};
+
+fn damage(path: &Path, how: Damage) {
+    let open = || OpenOptions::new().read(true).write(true).open(path).expect("the file is there");
+    let length = fs::metadata(path).expect("the file is there").len();
+    match how {
+        Truncated => open().set_len(length - 10.min(length)).expect("the file can be cut"),
+        Flipped => {
+            let bytes = fs::read(path).expect("the file can be read");
+            let middle = bytes.len() / 2;
+            let line = bytes[middle..].windows(2).position(|pair| pair == b"\n{").map_or(middle, |at| middle + at + 1);
+            open().write_all_at(&[bytes[line] ^ 0x10], line as u64).expect("the file is writable");
+        }
+        Missing => fs::remove_file(path).expect("the file is there"),
+    }
+}
+
+/// The file of a family, as the contract of the data directory names them.
+fn file(edge: &Edge, name: &str) -> PathBuf {
+    edge.node.data_dir().join(name)
+}
+
+/// A node that has stopped with something delivered and something waiting, begun and not.
+fn stage(kill: bool) -> Edge {
+    let mut edge = Edge::running(Node::new());
+    for n in 0..20 {
+        edge.publish(&format!("done{n}"));
+    }
+    edge.judge();
+    edge.partner.down();
+    for n in 0..5 {
+        edge.publish(&format!("waits{n}"));
+    }
+    edge.complains("http", "connect");
+    wait::until("the file's rows", || (edge.rows().len() == 25).then_some(()));
+    if kill {
+        edge.node.kill9()
+    } else {
+        edge.node.terminate()
+    };
+    edge
+}
+
+fn check(name: &str, how: Damage, then: Then) {
+    let mut edge = stage(false);
+    let path = file(&edge, name);
+    let whole = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    damage(&path, how);
+    match then {
+        GoesOn(_) | Loses(_) => edge.node.start(),
+        Refuses(words) => {
+            let said = refused(&edge);
+            for word in words {
+                assert!(said.contains(word), "no `{word}` in: {said}");
+            }
+            assert!(said.contains(&path.display().to_string()), "the file is not named: {said}");
+            // The backup.
+            fs::write(&path, whole).expect("the folder is writable");
+            edge.node.start()
+        }
+    };
+    edge.partner.up();
+    edge.publish("after");
+    if let Loses(_) = then {
+        tell(&mut edge, &["waits4"]);
+    }
+    edge.judge();
+    if let GoesOn(words) = then {
+        assert!(edge.has_said(words), "no `{words}`");
+    }
+    if let Loses(words) = then {
+        words.iter().for_each(|words| assert!(edge.has_said(words), "no `{words}`"));
+    }
+}
+
+/// Exactly what the partner over HTTP has not had is told as lost.
+fn tell(edge: &mut Edge, ids: &[&str]) {
+    let audit = edge.node.audit();
+    let lost = |record: &&Value| record["kind"] == "dead_lettered" && record["reason"] == "lost";
+    let lost: Vec<_> = audit.iter().filter(lost).map(|record| (record["target"].as_str(), &record["offset"])).collect();
+    let offset = |id: &str| edge.promised.iter().find(|event| event.id == id).expect("it was acknowledged").offset;
+    let expected: Vec<Value> = ids.iter().map(|id| offset(id).into()).collect();
+    assert_eq!(lost, expected.iter().map(|offset| (Some("http"), offset)).collect::<Vec<_>>(), "the file has them");
+    edge.lost.extend(ids.iter().map(|&id| id.to_owned()));
+}
+
+#[test]
+fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who_applies_it_again() {
+    let mut edge = stage(true);
+    fs::remove_dir_all(edge.node.data_dir().join("events")).expect("it is there");
+    // A node with a recipe that it can't start does not become ready.
+    let mut unready = edge.node.serve().stderr(Stdio::piped()).spawn().expect("the program can be started");
+    let said = process::Lines::default();
+    said.follow(unready.stderr.take().expect("stderr is piped"));
+    let words = "Restore the folder events/ that belongs to it; if there is none, apply the recipe again";
+    wait::until(words, || said.all().iter().any(|line| line.contains(words)).then_some(()));
+    wait::until("the endpoint", || edge.node.http().send("GET", "/healthz", &[], Vec::new()).ok());
+    edge.partner.up();
+    edge.publish("meanwhile");
+    let given = edge.promised.last().expect("it was just published").offset;
+    assert_eq!(given, 25, "an offset that has a receipt is not given out again");
+    edge.apply();
+    edge.publish("after");
+    tell(&mut edge, &["waits0", "waits1", "waits2", "waits3", "waits4"]);
+    edge.judge();
+    process::signal(unready.id(), process::Signal::TERM);
+    process::ended(&mut unready, "the node that was asked to end");
+    edge.node.start();
+    edge.publish("later");
+    edge.judge();
+}
+
+/// What a node says that does not start.
+fn refused(edge: &Edge) -> String {
+    let output = process::run(&mut edge.node.serve(), b"");
+    assert_ne!(output.code, Some(0), "{output:?}");
+    output.stderr
+}
+
+macro_rules! damages {
+    ($($test:ident: $file:literal, $how:ident => $then:expr;)*) => {$(
+        #[test]
+        fn $test() {
+            check($file, $how, $then);
+        }
+    )*};
+}
+
+damages! {
+    a_truncated_event_journal: "events/000000000001.log", Truncated => Loses(&["the journal is DAMAGED", "are LOST"]);
+    a_flipped_bit_in_the_event_journal: "events/000000000001.log", Flipped => GoesOn("the journal is DAMAGED");
+    a_missing_event_journal: "events/000000000001.log", Missing => Refuses(&["restore the file", "rm "]);
+    a_missing_mark_of_the_event_journal: "events/000000000001.log.mark", Missing => GoesOn("");
+    a_truncated_audit: "audit/00000000000000000000.ndjson", Truncated => Refuses(&["restore the file", "rm "]);
+    a_flipped_bit_in_the_audit: "audit/00000000000000000000.ndjson", Flipped => Refuses(&["damaged at line", "restore the file from a backup"]);
+    a_missing_audit: "audit/00000000000000000000.ndjson", Missing => Refuses(&["is missing", "restore the file", "rm "]);
+    truncated_begun_work: "work/begun.log", Truncated => Refuses(&["restore the file", "rm "]);
+    a_flipped_bit_in_begun_work: "work/begun.log", Flipped => Refuses(&["damaged at byte", "restore the file", "mv "]);
+    missing_begun_work: "work/begun.log", Missing => Refuses(&["is missing", "restore the file", "rm "]);
+    a_missing_mark_of_begun_work: "work/begun.log.mark", Missing => GoesOn("");
+    a_truncated_reserve: "work/reserve", Truncated => GoesOn("");
+    a_flipped_bit_in_the_reserve: "work/reserve", Flipped => GoesOn("");
+    a_missing_reserve: "work/reserve", Missing => GoesOn("");
+    a_truncated_cache: "state/db", Truncated => GoesOn("");
+    a_flipped_bit_in_the_cache: "state/db", Flipped => GoesOn("");
+    a_missing_cache: "state/db", Missing => GoesOn("");
+}

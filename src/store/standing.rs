@@ -1,0 +1,136 @@
+//! How it went for a target up to now, as the records say: its circuit, failures since the last success, attempts
+//! at what is not settled. Part of `state.rs`'s pure rules; the heart starts an incarnation from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hms_actors::delivery::REFUSES_ALL;
+use hms_actors::failure::FailureKind;
+use hms_actors::id::{Offset, Timestamp};
+use hms_actors::policy::circuit::{CircuitMemory, CircuitState};
+use hms_actors::ports;
+use serde::{Deserialize, Serialize};
+
+use super::record::Body;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Standing {
+    pub circuit: CircuitMemory,
+    failures_in_a_row: u32,
+    #[serde(default)]
+    last_error: Option<String>,
+    #[serde(default)]
+    not_before: Option<Timestamp>,
+    refused: BTreeSet<Offset>,
+    /// By first offset and number of events of the unit; a list, because JSON has no such keys.
+    tried: Vec<Tried>,
+}
+
+/// Failed attempts at one unit that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Tried {
+    first: Offset,
+    events: u32,
+    attempts: u32,
+    refused: u32,
+    may_have_arrived: bool,
+    history: Vec<Note>,
+}
+
+/// One failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub at: Timestamp,
+    pub kind: String,
+    pub error: String,
+}
+
+/// So many attempts of one event are kept, the last ones. The audit has them all.
+const HISTORY: usize = 10;
+
+impl Note {
+    pub fn add_to(self, history: &mut Vec<Note>) {
+        if history.len() >= HISTORY {
+            history.remove(0);
+        }
+        history.push(self);
+    }
+}
+
+impl Standing {
+    /// Of a target that begins: its circuit is closed since then.
+    pub fn new(at: Timestamp) -> Self {
+        Self { circuit: CircuitMemory { since: at, ..CircuitMemory::default() }, ..Self::default() }
+    }
+
+    pub fn failed(&mut self, body: &Body, note: Note) {
+        let Body::AttemptFailed { delivery, events, failure, may_have_arrived, retry_after_ms, .. } = body else {
+            return;
+        };
+        self.last_error = Some(note.error.clone());
+        self.not_before = retry_after_ms.map(|wait| note.at.plus(Duration::from_millis(wait))).max(self.not_before);
+        let refused = failure == FailureKind::Refused.as_str();
+        if failure == FailureKind::Transient.as_str() || failure == FailureKind::Configuration.as_str() {
+            self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        }
+        if refused && *events == 1 && self.refused.len() < REFUSES_ALL {
+            self.refused.insert(delivery.offset);
+        }
+        let of_it = |tried: &Tried| (tried.first, tried.events) == (delivery.offset, *events);
+        let at = self.tried.iter().position(of_it).unwrap_or_else(|| {
+            let (first, events, history) = (delivery.offset, *events, Vec::new());
+            self.tried.push(Tried { first, events, attempts: 0, refused: 0, may_have_arrived: false, history });
+            self.tried.len() - 1
+        });
+        let tried = &mut self.tried[at];
+        tried.attempts = delivery.attempt;
+        tried.refused += u32::from(refused);
+        tried.may_have_arrived |= may_have_arrived;
+        note.add_to(&mut tried.history);
+    }
+
+    pub fn delivered(&mut self, offset: Offset) {
+        self.failures_in_a_row = 0;
+        (self.last_error, self.not_before) = (None, None);
+        self.refused.clear();
+        self.tried.retain(|tried| tried.first != offset);
+    }
+
+    /// The partner refuses whatever it is sent.
+    pub fn refuses_all(&self) -> bool {
+        self.refused.len() >= REFUSES_ALL
+    }
+
+    /// Its event is a dead letter; returns how it went.
+    pub fn given_up(&mut self, offset: Offset) -> Vec<Note> {
+        let of_it = |tried: &mut Tried| tried.first == offset;
+        let mut history: Vec<Note> = self.tried.extract_if(.., of_it).flat_map(|tried| tried.history).collect();
+        history.sort_by_key(|note| note.at);
+        history
+    }
+
+    pub fn circuit_changed(&mut self, body: &Body) {
+        if let Body::Circuit { state, since, probe_at, open_for_ms, opened_total, .. } = *body {
+            self.circuit = CircuitMemory { state, since, probe_at, open_for_ms, opened_total };
+            if state == CircuitState::Closed {
+                self.failures_in_a_row = 0;
+            }
+        }
+    }
+
+    /// As the heart wants it.
+    pub fn to_heart(&self) -> ports::Standing {
+        let tries = |tried: &Tried| {
+            let (attempts, refused, may_have_arrived) = (tried.attempts, tried.refused, tried.may_have_arrived);
+            ((tried.first, tried.events), ports::Tries { attempts, refused, may_have_arrived })
+        };
+        ports::Standing {
+            circuit: self.circuit.clone(),
+            failures_in_a_row: self.failures_in_a_row,
+            refused: self.refused.clone(),
+            last_error: self.last_error.clone(),
+            not_before: self.not_before,
+            tries: self.tried.iter().map(tries).collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
