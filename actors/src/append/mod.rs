@@ -1,4 +1,4 @@
-//! Append, exactly once: plan → write at an offset → look → settle.
+//! Append, exactly once: plan → write at an offset → look; the lane settles.
 //!
 //! The protocol for a partner that reads a file (docs/delivery.md has it in words). It never trusts an
 //! append flag: the bytes and the place are stored durably before the first byte leaves, so that the same
@@ -76,11 +76,13 @@ struct Connection {
     used: Instant,
 }
 
-/// What an attempt settled.
+/// Rows that stand in the file. They are delivered once the caller has committed the receipts, together with
+/// whatever else follows from the success.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivered {
-    pub offset: Offset,
-    pub published: Timestamp,
+pub struct Arrived {
+    pub receipts: Vec<Entry>,
+    /// Of each event its offset and when it was published.
+    pub events: Vec<(Offset, Timestamp)>,
 }
 
 impl Appender {
@@ -124,7 +126,7 @@ impl Appender {
 
     /// One attempt at new events: plans and carries out. The plan before must be settled. `letter` is the dead
     /// letter whose event it is.
-    pub async fn deliver(&mut self, events: &[Event], letter: Option<u64>) -> Result<Vec<Delivered>, Failure> {
+    pub async fn deliver(&mut self, events: &[Event], letter: Option<u64>) -> Result<Arrived, Failure> {
         self.attempts += 1;
         self.letter = letter;
         let result = self.plan_and_write(events).await;
@@ -133,7 +135,7 @@ impl Appender {
 
     /// One attempt to finish the plan that is open. `events` reads its events again, for the case that
     /// they must be planned anew.
-    pub async fn finish(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+    pub async fn finish(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
         self.attempts += 1;
         let result = self.finish_open(events).await;
         self.after(result)
@@ -162,12 +164,12 @@ impl Appender {
     }
 
     /// After any failure the connection is not used again; it is said which bytes were tried.
-    fn after(&mut self, result: Result<Vec<Delivered>, Failure>) -> Result<Vec<Delivered>, Failure> {
+    fn after(&mut self, result: Result<Arrived, Failure>) -> Result<Arrived, Failure> {
         match result {
-            Ok(delivered) => {
+            Ok(arrived) => {
                 self.unanswered = None;
                 self.attempts = 0;
-                Ok(delivered)
+                Ok(arrived)
             }
             Err(failure) => {
                 self.connection = None;
@@ -180,7 +182,7 @@ impl Appender {
         }
     }
 
-    async fn finish_open(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+    async fn finish_open(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
         if self.untouched {
             return self.plan_and_write(events).await;
         }
@@ -193,13 +195,13 @@ impl Appender {
     }
 
     /// Does what the verdict on an open plan says.
-    async fn act(&mut self, verdict: Verdict, work: FileWork, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+    async fn act(&mut self, verdict: Verdict, work: FileWork, events: &[Event]) -> Result<Arrived, Failure> {
         match verdict {
             // Boxed: writing may look and act again when the file changed under it.
             Verdict::Write => Box::pin(self.write(work, events)).await,
             Verdict::Settle => {
                 let synced = self.sync(&work.plan).await;
-                self.settle(&work, synced).await
+                Ok(self.arrived(&work.plan, synced))
             }
             Verdict::PlanAgain { why } => {
                 self.let_late_writes_pass()?;
@@ -222,8 +224,8 @@ impl Appender {
         }
     }
 
-    /// Carries out a stored plan: write, look, settle.
-    async fn write(&mut self, work: FileWork, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+    /// Carries out a stored plan: write, then look.
+    async fn write(&mut self, work: FileWork, events: &[Event]) -> Result<Arrived, Failure> {
         let first = std::mem::replace(&mut self.untouched, false);
         let result = if work.plan.new_file { self.write_new(work).await } else { self.write_existing(&work).await };
         if matches!(&result, Err(failure) if failure.definite) {
@@ -247,7 +249,7 @@ impl Appender {
             return self.act(verdict, work, events).await;
         }
         (self.tools.step)("append.verified");
-        self.settle(&work, synced).await
+        Ok(self.arrived(&work.plan, synced))
     }
 
     async fn write_existing(&mut self, work: &FileWork) -> Result<Synced, Failure> {
@@ -283,9 +285,8 @@ impl Appender {
         Ok(synced)
     }
 
-    /// Makes the delivery done.
-    async fn settle(&mut self, work: &FileWork, synced: Synced) -> Result<Vec<Delivered>, Failure> {
-        let plan = &work.plan;
+    /// What makes the delivery done.
+    fn arrived(&self, plan: &Plan, synced: Synced) -> Arrived {
         let delivered = |(row, file_offset, bytes): (&Row, u64, &[u8])| Entry::Delivered {
             event: EventRef { offset: row.offset, id: row.id.clone() },
             attempt: self.attempts,
@@ -298,9 +299,8 @@ impl Appender {
             },
             letter: plan.letter,
         };
-        let entries = plan.pieces().map(delivered).collect();
-        drop(self.tools.ledger.commit(&self.tools.target, self.tools.epoch, entries).await?);
-        Ok(plan.rows.iter().map(|row| Delivered { offset: row.offset, published: row.published }).collect())
+        let receipts = plan.pieces().map(delivered).collect();
+        Arrived { receipts, events: plan.rows.iter().map(|row| (row.offset, row.published)).collect() }
     }
 
     /// Bytes that were found may not have been synced by the write that left them.

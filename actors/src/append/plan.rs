@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Appender, Delivered, look};
+use super::{Appender, Arrived, look};
 use crate::event::Event;
 use crate::failure::{Failure, FailureKind};
 use crate::ports::{FilePartner, Rows};
@@ -14,7 +14,7 @@ use crate::work::{FileWork, Place, Plan, Row};
 const TRIES: u32 = 5;
 
 impl Appender {
-    pub(super) async fn plan_and_write(&mut self, events: &[Event]) -> Result<Vec<Delivered>, Failure> {
+    pub(super) async fn plan_and_write(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
         self.let_late_writes_pass()?;
         for _ in 0..TRIES {
             let work = self.plan(events).await?;
@@ -27,8 +27,8 @@ impl Appender {
             if found == expected {
                 return self.write(work, events).await;
             }
-            if let Some(settled) = self.batch_that_is_there(&work, found).await? {
-                return Ok(settled);
+            if let Some(arrived) = self.batch_that_is_there(&work, found).await? {
+                return Ok(arrived);
             }
         }
         Err(Failure::transient_definite(
@@ -37,11 +37,7 @@ impl Appender {
     }
 
     /// The name of a batch's file says which events it holds: a file of that name with our bytes is ours.
-    async fn batch_that_is_there(
-        &mut self,
-        work: &FileWork,
-        found: Option<u64>,
-    ) -> Result<Option<Vec<Delivered>>, Failure> {
+    async fn batch_that_is_there(&mut self, work: &FileWork, found: Option<u64>) -> Result<Option<Arrived>, Failure> {
         if self.settings.write != WriteMode::FilePerBatch || found.is_none() {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Ended;
 use super::base::{Base, Failed};
 use super::control::NotReplayed;
-use crate::append::{Appender, Tools};
+use crate::append::{Appender, Arrived, Tools};
 use crate::event::{Event, EventRef};
 use crate::failure::{Failure, FailureKind};
 use crate::guard::words_of;
@@ -182,7 +182,7 @@ impl Files {
             }
         };
         match result {
-            Ok(done) => self.delivered(base, permit, letter, &events, done).await?,
+            Ok(arrived) => self.delivered(base, permit, letter, &events, arrived).await?,
             // The ledger did not take it: what is true must be asked anew.
             Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => return Err(failure),
             Err(failure) => self.failed(base, permit, letter, events, failure).await?,
@@ -194,21 +194,20 @@ impl Files {
         }
     }
 
-    /// The receipts are on disk.
+    /// Makes the delivery done: the receipts, and the end of an incident, in one commit.
     async fn delivered(
         &mut self,
         base: &mut Base,
         permit: Permit,
         letter: Option<u64>,
         events: &[Event],
-        done: Vec<crate::append::Delivered>,
+        arrived: Arrived,
     ) -> Ended {
-        let entries = base.recovered(permit);
-        if !entries.is_empty() {
-            base.commit(entries).await?;
-        }
+        let mut entries = arrived.receipts;
+        entries.extend(base.recovered(permit));
+        base.commit(entries).await?;
         match letter {
-            None => base.delivered(done.into_iter().map(|done| (done.offset, done.published)), true),
+            None => base.delivered(arrived.events, true),
             Some(_) => {
                 events.iter().for_each(|event| base.redelivered(event.published, true));
                 self.end_replay(Ok(()));

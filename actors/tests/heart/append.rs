@@ -42,14 +42,15 @@ async fn attempt(world: &World, appender: &mut Appender) -> Result<(), Failure> 
     let events = waiting(world);
     let open: BTreeSet<u64> = appender.begun().iter().flat_map(|plan| plan.rows.iter().map(|row| row.offset)).collect();
     let begun: Vec<Event> = events.iter().filter(|event| open.contains(&event.offset)).cloned().collect();
-    if begun.is_empty() {
+    let arrived = if begun.is_empty() {
         if appender.begun().is_some_and(|plan| !plan.rows.is_empty()) {
             appender.is_settled();
         }
-        appender.deliver(&events, None).await.map(|_| ())
+        appender.deliver(&events, None).await?
     } else {
-        appender.finish(&begun).await.map(|_| ())
-    }
+        appender.finish(&begun).await?
+    };
+    world.ledger.commit(&key(), world.ledger.epoch.get(), arrived.receipts).await.map(drop)
 }
 
 /// A file with one row of somebody's, and a write of ours whose answer never came; `arrived` bytes of it did.

@@ -86,6 +86,8 @@ pub struct FakeLedger {
     pub settled: RefCell<Settled>,
     pub work: RefCell<Option<Work>>,
     pub entries: RefCell<Vec<Entry>>,
+    /// What was committed together.
+    pub commits: RefCell<Vec<Vec<Entry>>>,
     pub tickets: RefCell<Vec<OpenTicket>>,
     pub letters: RefCell<BTreeMap<u64, Event>>,
     pub full_at: Cell<Option<Timestamp>>,
@@ -196,6 +198,7 @@ impl Ledger for FakeLedger {
         if epoch != self.epoch.get() {
             return Err(Failure::fenced("fenced"));
         }
+        self.commits.borrow_mut().push(entries.clone());
         for entry in entries {
             if self.is_new(&entry) {
                 self.entries.borrow_mut().push(entry);

@@ -441,3 +441,27 @@ fn what_is_due_behind_a_replay_that_backs_off_waits_without_spinning() {
         }
     });
 }
+
+/// A kill between two commits would leave the ticket open and the circuit half-open until the next event.
+#[test]
+fn a_delivery_and_the_end_of_its_incident_are_one_commit() {
+    for lane in [files(), REQUESTS] {
+        simulated(async move {
+            let world = World::new();
+            world.log.publish("a");
+            world.disk.borrow_mut().fuse = Some(0);
+            world.partner.script.borrow_mut().extend((0..3).map(|_| Answer::Fail(Failure::transient("down"))));
+            let supervisor = apply(&start(&world), on_change(lane)).await;
+            pass(20).await;
+            assert_eq!(world.ledger.open_causes(), [Cause::Outage]);
+            world.disk.borrow_mut().fuse = None;
+            order(&supervisor, CircuitOrder::Probe).await.unwrap();
+            pass(1).await;
+            let commits = world.ledger.commits.borrow();
+            let delivers = |entry: &Entry| matches!(entry, Entry::Delivered { .. });
+            let last = commits.iter().find(|entries| entries.iter().any(delivers)).unwrap();
+            assert!(last.iter().any(|entry| matches!(entry, Entry::Circuit { .. })), "{last:?}");
+            assert!(last.iter().any(|entry| matches!(entry, Entry::TicketResolved { .. })), "{last:?}");
+        });
+    }
+}
