@@ -2,10 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Appender, Arrived, look};
+use super::{Appender, Arrived, look, temporary_name};
 use crate::event::Event;
 use crate::failure::{Failure, FailureKind};
-use crate::ports::{FilePartner, Rows};
+use crate::ports::{FilePartner, Rows, WriteTo};
 use crate::receipt::Entry;
 use crate::settings::WriteMode;
 use crate::work::{FileWork, Place, Plan, Row};
@@ -58,8 +58,14 @@ impl Appender {
         let moment = self.moment();
         let place = partner.place(moment, (first.offset, last.offset))?;
         self.connect(&partner, &place).await?;
+        let found = self.host()?.length(&place.path).await?;
+        if found.is_none() {
+            // A folder that is gone for a while (a mount, a rename) takes the file along: that is no new file.
+            // Making the temporary file tells, before there is a plan.
+            self.host()?.write(&temporary_name(&place.path), 0, &[], WriteTo::Fresh).await?;
+        }
         let length = match self.settings.write {
-            WriteMode::Append => self.host()?.length(&place.path).await?,
+            WriteMode::Append => found,
             WriteMode::FilePerBatch => None,
         };
         self.note_changes(&place, length).await?;

@@ -308,11 +308,31 @@ fn a_plan_is_stored_with_its_bytes_before_anything_is_written() {
         let world = World::new();
         world.log.publish("k");
         let mut appender = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
-        // connect, length, length; then the write to the temporary file fails.
-        world.disk.borrow_mut().fuse = Some(2);
+        // connect, length, the temporary file, length; then the write to that file fails.
+        world.disk.borrow_mut().fuse = Some(4);
         attempt(&world, &mut appender).await.unwrap_err();
         let Some(Work::File(work)) = world.ledger.work.borrow().clone() else { panic!("no plan stored") };
         assert_eq!(work.plan.bytes, "row-e0\n");
         assert_eq!(file(&world), "");
+    });
+}
+
+/// A mount that is gone for a while: what comes back with it is our own file, not somebody else's.
+#[test]
+fn without_its_folder_nothing_is_planned_and_the_file_that_comes_back_is_ours() {
+    paused(async {
+        let world = World::new();
+        world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
+        world.log.publish("k");
+        let aside = std::mem::take(&mut world.disk.borrow_mut().files);
+        world.disk.borrow_mut().no_folder = true;
+        let mut before = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
+        assert_eq!(attempt(&world, &mut before).await.unwrap_err().kind, FailureKind::Configuration);
+        assert!(world.ledger.work.borrow().is_none(), "nothing is planned");
+        (world.disk.borrow_mut().no_folder, world.disk.borrow_mut().files) = (false, aside);
+        let mut after = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
+        attempt(&world, &mut after).await.unwrap();
+        assert_eq!(file(&world), "x\nrow-e0\n");
+        assert!(world.ledger.open_causes().is_empty());
     });
 }

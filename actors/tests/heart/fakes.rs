@@ -320,6 +320,8 @@ pub struct Disk {
     pub path: String,
     /// So many connections never come about.
     pub hangs: u32,
+    /// The folder is not there: nothing can be made in it.
+    pub no_folder: bool,
 }
 
 impl Disk {
@@ -381,6 +383,7 @@ impl FileHost for FakeHost {
         let whole = disk.step()?;
         let count = if whole { bytes.len() } else { disk.partial.min(bytes.len()) };
         let file = match to {
+            WriteTo::Fresh if disk.no_folder => return Err(Failure::configuration("no such directory")),
             WriteTo::Fresh => {
                 disk.files.insert(path.into(), Vec::new());
                 disk.files.get_mut(path)
