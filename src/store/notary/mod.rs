@@ -29,7 +29,7 @@ use super::Store;
 use super::group::lock;
 use super::segments::Reader;
 use crate::proof::tree::{self, Edge};
-use crate::proof::{Checkpoint, Hash, Signed, SigningKey, VerifierKey};
+use crate::proof::{Checkpoint, Hash, Signed, VerifierKey};
 
 /// How often it signs.
 #[derive(Debug, Clone, Copy)]

@@ -7,6 +7,7 @@ use hms_actors::ports::Ledger;
 use tempfile::tempdir;
 
 use super::*;
+use crate::proof::SigningKey;
 use crate::proof::tree::{extends, includes, leaf};
 use crate::store::tests::{applied, delivered, key, open};
 
