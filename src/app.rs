@@ -1,6 +1,7 @@
 //! The wiring: the only place that names concrete parts together. A node is its store, its feeds, its actors
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
+mod anchors;
 mod endpoint;
 mod letters;
 mod lost;
@@ -71,6 +72,7 @@ pub struct Node {
     webhook: Arc<Webhook>,
     housekeeping: JoinHandle<()>,
     following: JoinHandle<()>,
+    anchors: Vec<JoinHandle<()>>,
 }
 
 impl Node {
@@ -99,7 +101,8 @@ impl Node {
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
-        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following })
+        let anchors = anchors::start(&world);
+        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following, anchors })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -132,6 +135,7 @@ impl Node {
         self.server.stop().await;
         self.housekeeping.abort();
         self.following.abort();
+        self.anchors.iter().for_each(JoinHandle::abort);
         if timeout(DRAIN, self.root.send(Shutdown)).await.is_err() {
             tracing::warn!("deliveries were still in flight after {DRAIN:?}; they are finished after the next start");
         }
@@ -162,8 +166,9 @@ async fn open_stores(
     let open = move || {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StartError::Part(format!("{}: {error}", config.data_dir.display())))?;
+        let known = anchors::known(&config.anchors);
         let store = Store::open(&config.data_dir, clock.clone()).map_err(StartError::of)?;
-        let notary = store.notary(&config.data_dir, key, Pace::default(), &[]).map_err(StartError::of)?;
+        let notary = store.notary(&config.data_dir, key, Pace::default(), &known).map_err(StartError::of)?;
         let options = feeds::Options {
             retention: config.retention,
             dedupe_window: config.dedupe_window,

@@ -237,6 +237,7 @@ impl Backend for Endpoint {
         self.world.metrics.keep_only(&targets);
         let store = &self.world.store;
         self.world.metrics.set_open(store.tickets(Some(TicketState::Open)).len(), store.dead_letter_count());
+        self.world.metrics.set_signed(self.world.notary.follow().borrow().checkpoint.size);
         Ok(self.world.metrics.render())
     }
 

@@ -44,7 +44,7 @@ pub(super) struct World {
 pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
-    rest: Arc<RestContext>,
+    pub rest: Arc<RestContext>,
 }
 
 impl Reloaded {

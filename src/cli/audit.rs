@@ -5,11 +5,12 @@ mod proof;
 mod verify;
 
 use clap::{Args, Subcommand};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::client::{Call, Client, Connection, parse};
 use super::{Error, render};
-use crate::proof::{Signed, VerifierKey};
+use crate::proof::{Signed, SigningKey, VerifierKey};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,7 +49,11 @@ enum AuditCommand {
     },
     Export(export::Export),
     /// The public keys that checkpoints are signed with, that in use last
-    Key,
+    Key {
+        /// Print a new signing key of the same log instead, for the secret AUDIT_SIGNING_KEY
+        #[arg(long)]
+        new: bool,
+    },
 }
 
 impl Audit {
@@ -59,8 +64,13 @@ impl Audit {
             AuditCommand::Verify(verify) => verify.run(&connection).await,
             AuditCommand::Proof { seq } => proof::run(&connection, seq).await,
             AuditCommand::Export(export) => export.run(&connection).await,
-            AuditCommand::Key => {
+            AuditCommand::Key { new } => {
                 let keys = keys_of(&connection.client()?).await?;
+                if new {
+                    let name = keys.last().map(|key| key.name().to_owned()).unwrap_or_default();
+                    let (_, text) = SigningKey::generate(|_| name).map_err(Error::Failed)?;
+                    return render::line(text.expose_secret());
+                }
                 let keys: Vec<String> = keys.iter().map(VerifierKey::to_string).collect();
                 if connection.json {
                     return render::json(serde_json::json!({ "keys": keys }).to_string().as_bytes());

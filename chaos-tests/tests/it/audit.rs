@@ -123,3 +123,70 @@ fn a_node_does_not_start_over_an_older_audit() {
     edge.node.start();
     edge.node.cli(["audit", "verify"]).ok();
 }
+
+#[test]
+fn anchors_are_told_when_they_can_be_and_nobody_waits_for_them() {
+    let mut witness = HttpPartner::plain();
+    let mut node = Node::new();
+    let anchor = node.path("elsewhere/anchor.txt");
+    let lines = format!("anchors:\n  - {}\n  - {}\n", anchor.display(), witness.url("/add"));
+    node.settings(&lines);
+    witness.down();
+    let mut edge = Edge::running(node);
+    edge.publish("first");
+    edge.judge();
+    edge.says("the anchor");
+    let metric = |edge: &Edge, name: &str, of: &str| {
+        let text = edge.node.http().get("/metrics").text();
+        chaos_tests::metrics::Scrape::parse(&text).sum(name, &[("anchor", of)]).unwrap_or_default()
+    };
+    let of_witness = witness.url("/add");
+    wait::until("a failure to be counted", || {
+        (metric(&edge, "hms_audit_anchor_fail_total", &of_witness) > 0.0).then_some(())
+    });
+    // The folder comes later than the node, as a mount may.
+    fs::create_dir(anchor.parent().expect("a folder")).expect("the home is writable");
+    witness.up();
+    edge.publish("second");
+    edge.judge();
+    edge.node.cli(["audit", "verify"]).ok();
+    let size = edge.node.audit().len() as f64;
+    for of in [&of_witness, &anchor.display().to_string()] {
+        wait::until("the anchor to have all of it", || {
+            (metric(&edge, "hms_audit_anchored_records", of) >= size).then_some(())
+        });
+    }
+    let note = witness.received().last().expect("it was told").text();
+    let anchored = fs::read_to_string(&anchor).expect("it was written");
+    assert!(anchored.contains(&note) || note.contains("\n\n\u{2014} hms-sync/"), "{note}\n\n{anchored}");
+    edge.node.cli(["audit", "verify", "--checkpoint", text(&anchor)]).ok();
+    let kept = kept(&edge, "witnessed.txt", &note);
+    edge.node.cli(["audit", "verify", "--checkpoint", text(&kept)]).ok();
+}
+
+#[test]
+fn an_older_data_directory_as_a_whole_is_found_by_what_was_anchored() {
+    let mut node = Node::new();
+    let anchor = node.path("anchor.txt");
+    node.settings(&format!("anchors: [{}]\n", anchor.display()));
+    let mut edge = Edge::running(node);
+    edge.publish("early");
+    edge.judge();
+    edge.node.terminate();
+    let (data, older) = (edge.node.data_dir(), edge.node.path("older"));
+    copy(&data, &older);
+    edge.node.start();
+    edge.publish("late");
+    edge.judge();
+    edge.node.cli(["audit", "verify"]).ok();
+    let size = edge.node.audit().len();
+    let notes = || fs::read_to_string(&anchor).unwrap_or_default();
+    wait::until("the anchor", || notes().contains(&format!("\n{size}\n")).then_some(()));
+    edge.node.kill9();
+    fs::remove_dir_all(&data).expect("it is ours");
+    copy(&older, &data);
+    let refused = process::run(&mut edge.node.serve(), b"");
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("the audit is not the one that was signed"), "{}", refused.stderr);
+    assert!(refused.stderr.contains(text(&anchor)), "{}", refused.stderr);
+}

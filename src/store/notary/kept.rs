@@ -29,18 +29,18 @@ pub(super) struct Kept {
 impl Kept {
     /// Reads what is there; makes a key if there is none and none is given.
     pub fn open(data: &Path, given: Option<&SecretString>) -> Result<Self, Failure> {
-        let key = match given {
-            Some(text) => SigningKey::parse(text).map_err(|why| {
-                Failure::configuration(format!("the secret AUDIT_SIGNING_KEY is no signing key: {why}"))
-            })?,
-            None => own_key(&in_data(data, KEY))?,
-        };
         let public = in_data(data, PUBLIC);
         let mut keys = Vec::new();
         for line in read(&public)?.unwrap_or_default().lines().filter(|line| !line.trim().is_empty()) {
             keys.push(line.parse().map_err(|why| Failure::node(format!("{}: {why}", public.display())))?);
         }
         let known_before = !keys.is_empty();
+        let key = match given {
+            Some(text) => SigningKey::parse(text).map_err(|why| {
+                Failure::configuration(format!("the secret AUDIT_SIGNING_KEY is no signing key: {why}"))
+            })?,
+            None => own_key(&in_data(data, KEY), known_before)?,
+        };
         keys.retain(|known: &VerifierKey| known != key.public());
         keys.push(key.public().clone());
         if let Some(other) = keys.iter().find(|other| other.name() != key.public().name()) {
@@ -96,10 +96,16 @@ pub(super) fn lines(keys: &[VerifierKey]) -> String {
     keys.iter().map(|key| format!("{key}\n")).collect()
 }
 
-fn own_key(path: &Path) -> Result<SigningKey, Failure> {
+fn own_key(path: &Path, known_before: bool) -> Result<SigningKey, Failure> {
     if let Some(text) = read(path)? {
         let wrong = |why| Failure::node(format!("{}: {why}: restore it from a backup", path.display()));
         return SigningKey::parse(&SecretString::from(text)).map_err(wrong);
+    }
+    if known_before {
+        return Err(Failure::node(format!(
+            "{} is missing, and so is the secret AUDIT_SIGNING_KEY: restore one of them; a log is not continued with a key that nobody knows",
+            path.display()
+        )));
     }
     // The first key names the log. A name of the machine's would tell of it.
     let name = |public: &str| format!("hms-sync/{}", &public[..16]);

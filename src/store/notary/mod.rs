@@ -86,13 +86,24 @@ impl Store {
         let records = self.audit.clone();
         let mut claims: Vec<Claim> = kept.last.iter().map(|last| Claim::new(&kept.path(), &last.checkpoint)).collect();
         for (place, note) in known {
+            // A file may be the anchor of several logs.
+            if Signed::unchecked(note).is_ok_and(|checkpoint| checkpoint.origin != kept.key.public().name()) {
+                continue;
+            }
             let found = Signed::open(note, &kept.keys);
             let found = found.map_err(|why| Failure::node(format!("{place}: its last checkpoint: {why}")))?;
             claims.push(Claim { place: place.clone(), size: found.checkpoint.size, root: found.checkpoint.root });
         }
         let (hashes, edge) = continued(&data.join("audit/tree"), &records, claims)?;
         let mut worker = Worker { records, hashes: Arc::new(hashes), edge, kept, last: Instant::now(), pace };
-        let first = worker.sign()?;
+        let first = match (worker.sign(), &worker.kept.last) {
+            (Err(failure), Some(last)) => {
+                // As later, when the disk is full: there is a new one as soon as there is room.
+                tracing::warn!("no new checkpoint of the audit: {failure}");
+                last.clone()
+            }
+            (signed, _) => signed?,
+        };
         worker.kept.store_public()?;
         let (tell, signed) = watch::channel(first);
         let (asks, asked) = mpsc::channel();
@@ -269,7 +280,17 @@ fn continued(dir: &Path, records: &Reader, claims: Vec<Claim>) -> Result<(Hashes
     }
     let (hashes, mut edge) = Hashes::open(dir, synced)?;
     let known = edge.size();
-    extend(&mut edge, &hashes, records)?;
+    if let Err(failure) = extend(&mut edge, &hashes, records) {
+        // On a full disk the node starts all the same, and the hashes are written when there is room.
+        tracing::warn!("the hashes of the audit are not written yet: {failure}");
+        let (written, later) = claims.into_iter().partition::<Vec<_>, _>(|claim| claim.size < edge.size());
+        let broken =
+            first_broken(&hashes, &written).map(Ok).or_else(|| broken_later(edge.clone(), records, &later).transpose());
+        return match broken.transpose()? {
+            None => Ok((hashes, edge)),
+            Some(claim) => Err(claim.refuse("its root is another")),
+        };
+    }
     let Some(claim) = first_broken(&hashes, &claims) else { return Ok((hashes, edge)) };
     // Perhaps it is only the hashes.
     tracing::warn!(
@@ -290,13 +311,40 @@ fn first_broken<'a>(hashes: &Hashes, claims: &'a [Claim]) -> Option<&'a Claim> {
     claims.iter().find(|claim| tree::root(hashes, claim.size).ok() != Some(claim.root))
 }
 
+/// The same without writing a hash, for claims that the tree does not reach yet.
+fn broken_later<'a>(mut edge: Edge, records: &Reader, claims: &'a [Claim]) -> Result<Option<&'a Claim>, Failure> {
+    let mut lines = Vec::<(u64, bytes::Bytes)>::new().into_iter();
+    loop {
+        let root = claims.iter().any(|claim| claim.size == edge.size()).then(|| edge.root());
+        if let Some(claim) = claims.iter().find(|claim| claim.size == edge.size() && Some(claim.root) != root) {
+            return Ok(Some(claim));
+        }
+        if claims.iter().all(|claim| claim.size <= edge.size()) {
+            return Ok(None);
+        }
+        let line = match lines.next() {
+            Some(line) => line,
+            None => {
+                lines = records.read(edge.size(), AT_ONCE)?.into_iter();
+                let Some(line) = lines.next() else { return Err(no_record(edge.size())) };
+                line
+            }
+        };
+        edge.push(tree::leaf(&line.1));
+    }
+}
+
+fn no_record(seq: u64) -> Failure {
+    Failure::node(format!("the audit has no record {seq}, which has to be hashed"))
+}
+
 /// Hashes every synced record that is not in the tree yet.
 fn extend(edge: &mut Edge, hashes: &Hashes, records: &Reader) -> Result<(), Failure> {
     let size = records.size();
     while edge.size() < size {
         let lines = records.read(edge.size(), AT_ONCE)?;
         if lines.is_empty() {
-            return Err(Failure::node(format!("the audit has no record {}, which has to be hashed", edge.size())));
+            return Err(no_record(edge.size()));
         }
         let leaves = lines.iter().map(|(_, line)| tree::leaf(line)).collect::<Vec<_>>();
         // Not changed before its hashes are written: what failed is done again.

@@ -30,7 +30,7 @@ impl Clock for Still {
     }
 }
 
-fn clock() -> SharedClock {
+pub fn clock() -> SharedClock {
     Arc::new(Still)
 }
 
