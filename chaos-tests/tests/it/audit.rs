@@ -190,3 +190,27 @@ fn an_older_data_directory_as_a_whole_is_found_by_what_was_anchored() {
     assert!(refused.stderr.contains("the audit is not the one that was signed"), "{}", refused.stderr);
     assert!(refused.stderr.contains(text(&anchor)), "{}", refused.stderr);
 }
+
+#[test]
+fn another_node_keeps_checkpoints_as_events() {
+    let mut other = Node::new();
+    other.start();
+    let mut node = Node::new();
+    node.settings(&format!("anchors: ['{}/v1/feeds/anchors.vt/events']\n", other.http().base()));
+    let mut edge = Edge::running(node);
+    edge.publish("one");
+    edge.judge();
+    let spool = other.path("anchors.jsonl");
+    other.apply(&format!(
+        "id: keep.sync\nsource:\n  feed: anchors.vt\n  fields: [checkpoint]\n  from: beginning\ntargets:\n  - name: spool\n    adapter: file\n    \
+         path: {}\n    format: jsonl\nschedule: on_change\n",
+        spool.display()
+    ));
+    edge.node.cli(["audit", "verify"]).ok();
+    let size = edge.node.audit().len();
+    let rows = || fs::read_to_string(&spool).unwrap_or_default();
+    wait::until("the other node to have it", || rows().contains(&format!("\\n{size}\\n")).then_some(()));
+    let last: serde_json::Value = serde_json::from_str(rows().lines().last().expect("a row")).expect("JSON");
+    let anchored = kept(&edge, "from-the-other.txt", last["checkpoint"].as_str().expect("a note"));
+    edge.node.cli(["audit", "verify", "--checkpoint", text(&anchored)]).ok();
+}
