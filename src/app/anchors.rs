@@ -193,7 +193,7 @@ fn last_of_each(path: &Path) -> io::Result<Vec<String>> {
     let count = all.len();
     for (number, note) in (1..).zip(all) {
         match Signed::unchecked(&note) {
-            Ok(checkpoint) if note.ends_with('\n') => {
+            Ok(checkpoint) => {
                 last.retain(|(origin, _)| *origin != checkpoint.origin);
                 last.push((checkpoint.origin, note));
             }

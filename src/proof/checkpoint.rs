@@ -68,6 +68,10 @@ impl Signed {
     /// What a note says, whoever signed it.
     pub fn unchecked(note: &str) -> Result<Checkpoint, String> {
         let end = note.rfind("\n\n").ok_or("it has no signatures")?;
+        let signatures = &note[end + 2..];
+        if !signatures.starts_with(SIGNATURE) || !signatures.ends_with('\n') {
+            return Err("its signatures are cut off".to_owned());
+        }
         Checkpoint::parse(&note[..=end])
     }
 }

@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(SigningKey::parse(&text).unwrap().public(), other.public());
         let key = PUBLIC_KEY.parse::<VerifierKey>().unwrap();
         let both = format!("{NOTE}{}", other.sign(TEXT).strip_prefix(TEXT).unwrap().trim_start());
-        assert_eq!(open(&both, &[key.clone()]).unwrap(), TEXT);
+        assert_eq!(open(&both, std::slice::from_ref(&key)).unwrap(), TEXT);
         assert_eq!(open(&both, &[other.public().clone()]).unwrap(), TEXT);
         let refused = open(&other.sign(TEXT), &[key]).unwrap_err();
         assert!(
