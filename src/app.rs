@@ -1,6 +1,7 @@
 //! The wiring: the only place that names concrete parts together. A node is its store, its feeds, its actors
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
+mod anchors;
 mod endpoint;
 mod letters;
 mod lost;
@@ -22,6 +23,7 @@ use actix::{Actor, Addr, Arbiter};
 use hms_actors::id::TargetKey;
 use hms_actors::node::{List, Node as Root, Shutdown};
 use hms_actors::ports::Clock;
+use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -29,7 +31,8 @@ use crate::admin;
 use crate::config::NodeConfig;
 use crate::feeds::{self, FeedLog};
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::secrets::AUDIT_SIGNING_KEY;
+use crate::store::{Notary, Pace, Store};
 use endpoint::Endpoint;
 use operations::{Operations, reader};
 use webhook::Webhook;
@@ -69,6 +72,7 @@ pub struct Node {
     webhook: Arc<Webhook>,
     housekeeping: JoinHandle<()>,
     following: JoinHandle<()>,
+    anchors: Vec<JoinHandle<()>>,
 }
 
 impl Node {
@@ -77,9 +81,10 @@ impl Node {
         hms_actors::guard::remember_panics();
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
-        let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
-        let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
-        let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
+        let settings = Reloaded::new(config.clone(), &clock).map_err(StartError::of)?;
+        let key = settings.secrets.own(AUDIT_SIGNING_KEY).map_err(StartError::of)?;
+        let (store, notary, feeds) = open_stores(config, clock.clone(), key).await?;
+        let world = World::new((store, notary), feeds, Arc::new(Metrics::new()), clock, settings);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
         let for_actors = world.clone();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -96,7 +101,8 @@ impl Node {
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
-        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following })
+        let anchors = anchors::start(&world);
+        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following, anchors })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -129,6 +135,7 @@ impl Node {
         self.server.stop().await;
         self.housekeeping.abort();
         self.following.abort();
+        self.anchors.iter().for_each(JoinHandle::abort);
         if timeout(DRAIN, self.root.send(Shutdown)).await.is_err() {
             tracing::warn!("deliveries were still in flight after {DRAIN:?}; they are finished after the next start");
         }
@@ -139,6 +146,7 @@ impl Node {
         let world = self.world;
         let closing = tokio::task::spawn_blocking(move || {
             world.store.close();
+            world.notary.close();
             world.feeds.close();
         });
         let _ = closing.await;
@@ -150,11 +158,17 @@ fn threads() -> usize {
 }
 
 /// Opening blocks on the disk, for as long as a recovery takes.
-async fn open_stores(config: NodeConfig, clock: Arc<SystemClock>) -> Result<(Arc<Store>, Arc<FeedLog>), StartError> {
+async fn open_stores(
+    config: NodeConfig,
+    clock: Arc<SystemClock>,
+    key: Option<SecretString>,
+) -> Result<(Arc<Store>, Arc<Notary>, Arc<FeedLog>), StartError> {
     let open = move || {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StartError::Part(format!("{}: {error}", config.data_dir.display())))?;
+        let known = anchors::known(&config.anchors);
         let store = Store::open(&config.data_dir, clock.clone()).map_err(StartError::of)?;
+        let notary = store.notary(&config.data_dir, key, Pace::default(), &known).map_err(StartError::of)?;
         let options = feeds::Options {
             retention: config.retention,
             dedupe_window: config.dedupe_window,
@@ -163,7 +177,7 @@ async fn open_stores(config: NodeConfig, clock: Arc<SystemClock>) -> Result<(Arc
             ..feeds::Options::new(Arc::new(move || clock.now()))
         };
         let feeds = FeedLog::open(&config.data_dir.join("events"), options).map_err(StartError::of)?;
-        Ok((store, feeds))
+        Ok((store, notary, feeds))
     };
     tokio::task::spawn_blocking(open).await.map_err(StartError::of)?
 }

@@ -4,11 +4,13 @@
 //! they are relative to the current folder.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use url::Url;
 
 use crate::recipe::model::Recipe;
 use crate::recipe::own::TicketWebhook;
@@ -33,8 +35,26 @@ pub struct NodeConfig {
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
+    /// Where checkpoints of the audit are told to. Read at start.
+    pub anchors: Vec<Anchor>,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
+}
+
+/// A place outside of the node for checkpoints of the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anchor {
+    File(PathBuf),
+    Http(Url),
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Http(url) => write!(f, "{url}"),
+        }
+    }
 }
 
 /// Bytes.
@@ -79,7 +99,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -117,7 +137,7 @@ record! {
         optional fips: Text,
         /// Where the node may connect to. Not available yet.
         optional egress: EgressDoc,
-        /// Where checkpoints of the audit log are anchored. Not available yet.
+        /// Where checkpoints of the audit log are anchored: paths of files, or urls of witnesses.
         optional anchors: Vec<Located<Text>>,
         /// Told of each ticket: a url, or a mapping with the keys of a `rest` target.
         optional ticket_webhook: TicketWebhook,
@@ -204,6 +224,7 @@ impl Check<'_, '_> {
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
+            anchors: self.anchors(doc.anchors),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
         })
     }
@@ -242,6 +263,36 @@ impl Check<'_, '_> {
             map.insert(name.value, hosts);
         }
         map
+    }
+
+    fn anchors(&mut self, doc: Field<Vec<Located<Text>>>) -> Vec<Anchor> {
+        let mut anchors = Vec::new();
+        for anchor in doc.map(|doc| doc.value).unwrap_or_default() {
+            let at = anchor.at;
+            let found = if anchor.value.0.starts_with("http://") || anchor.value.0.starts_with("https://") {
+                match Url::parse(&anchor.value.0) {
+                    Ok(url) if url.username().is_empty() && url.password().is_none() => Some(Anchor::Http(url)),
+                    Ok(_) => {
+                        let error = self.errors.error(at, "an anchor's url holds no credentials");
+                        error.help("a bearer token is the secret ANCHOR_TOKEN");
+                        None
+                    }
+                    Err(_) => {
+                        self.expected(at, "a path, or an http or https url", &anchor.value.0);
+                        None
+                    }
+                }
+            } else {
+                self.path(Some(anchor)).map(Anchor::File)
+            };
+            match found {
+                Some(found) if anchors.contains(&found) => {
+                    self.errors.error(at, format!("{} is given twice", quoted(&found.to_string())));
+                }
+                found => anchors.extend(found),
+            }
+        }
+        anchors
     }
 
     fn limits(&mut self, doc: Field<LimitsDoc>) -> Limits {
@@ -333,9 +384,12 @@ retention: 1d
 dedupe_window: 2h
 limits: {body: 1MiB, disk: 1GiB, feed_disk: 512MiB}
 secret_hosts: {GIS_KEY: [gis.vdot.gov]}
+anchors: [anchors/audit.txt, 'https://witness.example/add']
 ",
         )
         .unwrap();
+        let witness = Anchor::Http(Url::parse("https://witness.example/add").unwrap());
+        assert_eq!(config.anchors, [Anchor::File(PathBuf::from("/etc/hms/anchors/audit.txt")), witness]);
         assert_eq!(config.data_dir, Path::new("/etc/hms/data"));
         assert_eq!(config.connect_to.resolve("gis.vdot.gov", 443), ("127.0.0.1", 18443));
         assert_eq!(config.connect_to.resolve("gis.vdot.gov", 80), ("gis.vdot.gov", 80));
@@ -357,6 +411,7 @@ limits: {body: big, disk: 1MiB, feed_disk: 2MiB}
 retention: 0s
 tls: {cert: a, key: b}
 secret_hosts: {HMS_TOKEN: [a]}
+anchors: ['https://a:b@witness', same, same, 'http://']
 ",
         )
         .unwrap_err();
@@ -370,6 +425,9 @@ secret_hosts: {HMS_TOKEN: [a]}
             "it must be longer than zero",
             "hms.yaml:6:1: error: `tls` is part of the grammar but not available in this version",
             "hms.yaml:7:16: error: expected the name of a secret",
+            "an anchor's url holds no credentials",
+            "`/etc/hms/same` is given twice",
+            "expected a path, or an http or https url, found `http://`",
         ] {
             assert!(errors.contains(expected), "{expected}\n\n{errors}");
         }

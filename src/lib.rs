@@ -1,7 +1,7 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
+//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`proof`], [`yaml`] and the recipe's checked model.
 
 pub mod adapters;
 pub mod admin;
@@ -15,6 +15,7 @@ pub mod feeds;
 pub mod formats;
 pub mod mark;
 pub mod metrics;
+pub mod proof;
 pub mod recipe;
 pub mod secrets;
 pub mod store;

@@ -24,6 +24,9 @@ const RESTARTS: &str = "sync_actor_restarts_total";
 const TICKETS: &str = "sync_tickets_open";
 const DEAD_LETTERS: &str = "sync_dead_letters";
 const PUBLISH: &str = "sync_publish_seconds";
+const SIGNED: &str = "hms_audit_signed_records";
+const ANCHORED: &str = "hms_audit_anchored_records";
+const UNANCHORED: &str = "hms_audit_anchor_fail_total";
 const BUILD: &str = "hms_build_info";
 
 static METADATA: Metadata<'static> = Metadata::new("hms_sync", Level::INFO, None);
@@ -134,6 +137,23 @@ impl Metrics {
         self.gauge(DEAD_LETTERS).set(dead_letters as f64);
     }
 
+    /// The records that the last checkpoint of the audit covers.
+    pub fn set_signed(&self, records: u64) {
+        self.gauge(SIGNED).set(records as f64);
+    }
+
+    /// There is such an anchor, and since when it was told it has a checkpoint of so many records.
+    pub fn anchored(&self, anchor: &str, records: Option<u64>) {
+        let label = || vec![Label::new("anchor", anchor.to_owned())];
+        self.counter(UNANCHORED, label()).increment(0);
+        let gauge = self.recorder.register_gauge(&Key::from_parts(ANCHORED, label()), &METADATA);
+        gauge.set(records.unwrap_or(0) as f64);
+    }
+
+    pub fn anchor_failed(&self, anchor: &str) {
+        self.counter(UNANCHORED, vec![Label::new("anchor", anchor.to_owned())]).increment(1);
+    }
+
     /// The text for `/metrics`.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
@@ -216,6 +236,9 @@ fn describe(recorder: &PrometheusRecorder) {
     recorder.describe_gauge(name(TICKETS), None, "Human tickets that are open".into());
     recorder.describe_gauge(name(DEAD_LETTERS), None, "Dead letters that are kept".into());
     recorder.describe_histogram(name(PUBLISH), Some(Unit::Seconds), "Time to accept a publish request".into());
+    recorder.describe_gauge(name(SIGNED), None, "Audit records that the last checkpoint covers".into());
+    recorder.describe_gauge(name(ANCHORED), None, "Audit records that an anchor has a checkpoint of".into());
+    recorder.describe_counter(name(UNANCHORED), None, "Attempts to tell an anchor that failed".into());
     recorder.describe_gauge(name(BUILD), None, "The version that runs".into());
 }
 

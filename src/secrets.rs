@@ -20,6 +20,9 @@ const SUFFIXES: [&str; 5] = ["KEY", "TOKEN", "PASSWORD", "CLIENT_SECRET", "SSH_K
 /// The node's own names: no recipe may send their values anywhere.
 const OWN_PREFIX: &str = "HMS_";
 
+/// The key of the audit's checkpoints: the node's own too, whatever a target is named.
+pub const AUDIT_SIGNING_KEY: &str = "AUDIT_SIGNING_KEY";
+
 /// No key or token is larger; a path to something else must not fill the memory.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -74,7 +77,7 @@ impl Secrets {
         let words: Vec<&str> = full.split(['_', '-', '.']).filter(|word| !word.is_empty()).collect();
         (0..words.len() - 1)
             .map(|dropped| words[dropped..].join("_"))
-            .filter(|name| !name.starts_with(OWN_PREFIX))
+            .filter(|name| !name.starts_with(OWN_PREFIX) && name != AUDIT_SIGNING_KEY)
             .collect()
     }
 
@@ -83,6 +86,9 @@ impl Secrets {
     /// could have any file of `secrets_dir` sent to any host.
     pub fn names_for(&self, target: &TargetName, suffix: &str, explicit: Option<&str>) -> Result<Vec<String>, Failure> {
         let Some(name) = explicit else { return Ok(Self::names(target, suffix)) };
+        if name == AUDIT_SIGNING_KEY {
+            return Err(Failure::configuration(format!("secret `{name}` is the node's own, and is given to nobody")));
+        }
         let derived = SUFFIXES.iter().any(|suffix| Self::names(target, suffix).iter().any(|derived| derived == name));
         if derived || self.hosts.contains_key(name) {
             return Ok(vec![name.to_owned()]);
@@ -103,6 +109,11 @@ impl Secrets {
             }
         }
         Err(Failure::configuration(format!("no secret {}; looked for {}", names.join(" or "), self.places())))
+    }
+
+    /// A secret that the node itself uses, and sends nowhere.
+    pub fn own(&self, name: &str) -> Result<Option<SecretString>, Failure> {
+        self.look_up(name)
     }
 
     /// Whether one of `names` exists and can be read.

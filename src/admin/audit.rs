@@ -1,4 +1,5 @@
-//! `/v1/audit`: the records as they are stored. Nothing is parsed or written anew here, or no hash would fit.
+//! `/v1/audit`: the records as they are stored, and the proofs of them. Nothing is parsed or written anew here, or no
+//! hash would fit.
 
 use actix_web::HttpResponse;
 use schemars::JsonSchema;
@@ -29,4 +30,42 @@ pub async fn read(call: Call) -> Result<HttpResponse, AdminError> {
     let AuditQuery { from, limit } = call.query()?;
     let lines = call.node.backend.audit(from, limit.min(MAX_RECORDS)).await?;
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProofQuery {
+    /// The record's `seq`.
+    leaf: u64,
+    /// Of how many records the tree is; that of the last checkpoint if it is left out.
+    size: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsistencyQuery {
+    /// Of how many records the earlier tree is.
+    from: u64,
+    /// Of how many the later one is; that of the last checkpoint if it is left out.
+    to: Option<u64>,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub async fn checkpoint(call: Call) -> Result<HttpResponse, AdminError> {
+    Ok(HttpResponse::Ok().content_type(TEXT).body(call.node.backend.checkpoint().await?))
+}
+
+pub async fn proof(call: Call) -> Result<HttpResponse, AdminError> {
+    let ProofQuery { leaf, size } = call.query()?;
+    Ok(HttpResponse::Ok().json(call.node.backend.inclusion(leaf, size).await?))
+}
+
+pub async fn consistency(call: Call) -> Result<HttpResponse, AdminError> {
+    let ConsistencyQuery { from, to } = call.query()?;
+    Ok(HttpResponse::Ok().json(call.node.backend.consistency(from, to).await?))
+}
+
+pub async fn keys(call: Call) -> Result<HttpResponse, AdminError> {
+    Ok(HttpResponse::Ok().content_type(TEXT).body(call.node.backend.audit_keys().await?))
 }

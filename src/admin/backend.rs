@@ -61,6 +61,13 @@ pub trait Backend: Send + Sync {
     /// Synced records from `from` on, each the exact stored bytes and a line end: at most `limit`, fewer when
     /// they are big, but at least one if there is any.
     async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError>;
+    /// A signed checkpoint of everything that is synced now.
+    async fn checkpoint(&self) -> Result<String, AdminError>;
+    /// Not found: a record or a tree that is not there (yet). Without `size`, that of a checkpoint made now.
+    async fn inclusion(&self, leaf: u64, size: Option<u64>) -> Result<InclusionView, AdminError>;
+    async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyView, AdminError>;
+    /// Verifier keys, one a line, that in use last.
+    async fn audit_keys(&self) -> Result<String, AdminError>;
     /// The Prometheus text format.
     async fn metrics(&self) -> Result<String, AdminError>;
     /// Why the node isn't ready, in words; empty when it is.

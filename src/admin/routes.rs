@@ -211,6 +211,50 @@ pub const ROUTES: &[Route] = &[
         ..route(Get, "/v1/audit", "readAudit", "Read audit records, as stored", text, by!(audit::read))
     },
     Route {
+        gives: "text/plain",
+        ..route(
+            Get,
+            "/v1/audit/checkpoint",
+            "showAuditCheckpoint",
+            "Sign what the audit holds now: a C2SP tlog-checkpoint",
+            text,
+            by!(audit::checkpoint),
+        )
+    },
+    Route {
+        query: Some(inline::<audit::ProofQuery>),
+        ..route(
+            Get,
+            "/v1/audit/proof",
+            "proveAuditRecord",
+            "Show that a record is in the audit",
+            of::<views::InclusionView>,
+            by!(audit::proof),
+        )
+    },
+    Route {
+        query: Some(inline::<audit::ConsistencyQuery>),
+        ..route(
+            Get,
+            "/v1/audit/consistency",
+            "proveAuditConsistency",
+            "Show that the audit continues an earlier one",
+            of::<views::ConsistencyView>,
+            by!(audit::consistency),
+        )
+    },
+    Route {
+        gives: "text/plain",
+        ..route(
+            Get,
+            "/v1/audit/key",
+            "showAuditKeys",
+            "Show the public keys of the audit, that in use last",
+            text,
+            by!(audit::keys),
+        )
+    },
+    Route {
         gives: PROMETHEUS,
         ..route(Get, "/metrics", "metrics", "Metrics for Prometheus", text, by!(metrics::render))
     },

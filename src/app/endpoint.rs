@@ -22,8 +22,9 @@ use super::{advance_readers, publish};
 use crate::admin::backend::{LettersWanted, PublishRequest};
 use crate::admin::views::{self, ActorView, Moment, RecipeState};
 use crate::admin::{AdminError, Backend};
+use crate::proof::{self, Hash};
 use crate::recipe;
-use crate::store::{DeadLetter, Note, StoredRecipe, Ticket, TicketState};
+use crate::store::{DeadLetter, NoProof, Notary, Note, StoredRecipe, Ticket, TicketState};
 
 pub(super) type Result<T> = std::result::Result<T, AdminError>;
 
@@ -196,6 +197,26 @@ impl Backend for Endpoint {
         read.await.map_err(|error| AdminError::internal(error.to_string()))?.map_err(failed)
     }
 
+    async fn checkpoint(&self) -> Result<String> {
+        Ok(self.world.notary.current().await.map_err(failed)?.note.clone())
+    }
+
+    async fn inclusion(&self, leaf: u64, size: Option<u64>) -> Result<views::InclusionView> {
+        let size = self.tree_size(size).await?;
+        let proof = self.proof(move |notary| notary.inclusion(leaf, size)).await?;
+        Ok(views::InclusionView { leaf, size, proof })
+    }
+
+    async fn consistency(&self, from: u64, to: Option<u64>) -> Result<views::ConsistencyView> {
+        let to = self.tree_size(to).await?;
+        let consistency = self.proof(move |notary| notary.consistency(from, to)).await?;
+        Ok(views::ConsistencyView { from, to, consistency })
+    }
+
+    async fn audit_keys(&self) -> Result<String> {
+        Ok(self.world.notary.keys())
+    }
+
     async fn supervision(&self) -> Result<ActorView> {
         Ok(actor_view(self.root.send(Tree).await.map_err(stopping)?))
     }
@@ -216,6 +237,7 @@ impl Backend for Endpoint {
         self.world.metrics.keep_only(&targets);
         let store = &self.world.store;
         self.world.metrics.set_open(store.tickets(Some(TicketState::Open)).len(), store.dead_letter_count());
+        self.world.metrics.set_signed(self.world.notary.follow().borrow().checkpoint.size);
         Ok(self.world.metrics.render())
     }
 
@@ -251,6 +273,32 @@ impl Endpoint {
     pub(super) fn stored(&self, id: &RecipeId) -> Result<StoredRecipe> {
         let stored = self.world.store.recipe(id);
         stored.ok_or_else(|| AdminError::not_found(format!("there is no recipe `{id}`")))
+    }
+
+    /// That of the last checkpoint, of which there is a new one if it does not reach so far.
+    async fn tree_size(&self, wanted: Option<u64>) -> Result<u64> {
+        let signed = self.world.notary.follow().borrow().checkpoint.size;
+        match wanted {
+            Some(size) if size <= signed => Ok(size),
+            wanted => {
+                let current = self.world.notary.current().await.map_err(failed)?.checkpoint.size;
+                Ok(wanted.unwrap_or(current))
+            }
+        }
+    }
+
+    /// Proofs are read from the disk.
+    async fn proof<F>(&self, prove: F) -> Result<Vec<String>>
+    where
+        F: FnOnce(&Notary) -> std::result::Result<Vec<Hash>, NoProof> + Send + 'static,
+    {
+        let notary = self.world.notary.clone();
+        let made = tokio::task::spawn_blocking(move || prove(&notary)).await;
+        match made.map_err(|error| AdminError::internal(error.to_string()))? {
+            Ok(hashes) => Ok(hashes.iter().map(|hash| proof::base64(hash)).collect()),
+            Err(NoProof::Beyond(why)) => Err(AdminError::not_found(why)),
+            Err(NoProof::Failed(failure)) => Err(failed(failure)),
+        }
     }
 
     async fn snapshots(&self) -> Result<HashMap<RecipeId, RecipeSnapshot>> {

@@ -24,11 +24,12 @@ use crate::metrics::Metrics;
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::recipe::template::{Owner, Template};
 use crate::secrets::Secrets;
-use crate::store::{Store, StoredRecipe};
+use crate::store::{Notary, Store, StoredRecipe};
 
 /// What all arbiters share.
 pub(super) struct World {
     pub store: Arc<Store>,
+    pub notary: Arc<Notary>,
     pub feeds: Arc<FeedLog>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<SystemClock>,
@@ -43,7 +44,7 @@ pub(super) struct World {
 pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
-    rest: Arc<RestContext>,
+    pub rest: Arc<RestContext>,
 }
 
 impl Reloaded {
@@ -61,7 +62,7 @@ impl Reloaded {
 
 impl World {
     pub fn new(
-        store: Arc<Store>,
+        (store, notary): (Arc<Store>, Arc<Notary>),
         feeds: Arc<FeedLog>,
         metrics: Arc<Metrics>,
         clock: Arc<SystemClock>,
@@ -69,6 +70,7 @@ impl World {
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
+            notary,
             feeds,
             metrics,
             clock,

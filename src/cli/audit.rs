@@ -1,13 +1,28 @@
 //! `hms audit`: the records of what was delivered, and of what was not.
 
+mod export;
+mod proof;
+mod verify;
+
 use clap::{Args, Subcommand};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::client::{Call, Connection};
+use super::client::{Call, Client, Connection, parse};
 use super::{Error, render};
+use crate::proof::{Signed, SigningKey, VerifierKey};
+
+const EXAMPLES: &str = "\
+Examples:
+  hms audit verify                                      all records of the node, against what it signed
+  hms audit export --out audit.ndjson                   to be kept, and checked without the node:
+  hms audit verify audit.ndjson --key audit.pub --checkpoint anchored.txt
+  hms audit proof 17 > 17.proof                         one record and what proves it
+  hms audit verify 17.proof --key audit.pub";
 
 /// Proof of delivery
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Audit {
     #[command(subcommand)]
     command: AuditCommand,
@@ -26,23 +41,82 @@ enum AuditCommand {
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
     },
+    Verify(verify::Verify),
+    /// One record with its proof, as a file that `verify` checks: the stored line, then a C2SP tlog-proof
+    Proof {
+        /// The record's number
+        seq: u64,
+    },
+    Export(export::Export),
+    /// The public keys that checkpoints are signed with, that in use last
+    Key {
+        /// Print a new signing key of the same log instead, for the secret AUDIT_SIGNING_KEY
+        #[arg(long)]
+        new: bool,
+    },
 }
 
 impl Audit {
     pub async fn run(self) -> Result<(), Error> {
-        let AuditCommand::List { from, limit } = self.command;
-        let limit = limit.map_or_else(String::new, |limit| format!("&limit={limit}"));
-        let body = self.connection.client()?.accepted(Call::get(format!("/v1/audit?from={from}{limit}"))).await?;
-        if self.connection.json {
-            return render::json(&body);
+        let connection = self.connection;
+        match self.command {
+            AuditCommand::List { from, limit } => list(&connection, from, limit).await,
+            AuditCommand::Verify(verify) => verify.run(&connection).await,
+            AuditCommand::Proof { seq } => proof::run(&connection, seq).await,
+            AuditCommand::Export(export) => export.run(&connection).await,
+            AuditCommand::Key { new } => {
+                let keys = keys_of(&connection.client()?).await?;
+                if new {
+                    let name = keys.last().map(|key| key.name().to_owned()).unwrap_or_default();
+                    let (_, text) = SigningKey::generate(|_| name).map_err(Error::Failed)?;
+                    return render::line(text.expose_secret());
+                }
+                let keys: Vec<String> = keys.iter().map(VerifierKey::to_string).collect();
+                if connection.json {
+                    return render::json(serde_json::json!({ "keys": keys }).to_string().as_bytes());
+                }
+                render::line(&keys.join("\n"))
+            }
         }
-        let rows = body
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| super::client::parse(line).map(|record| row(&record)))
-            .collect::<Result<Vec<_>, _>>()?;
-        render::table(["SEQ", "TIME", "KIND", "TARGET", "EVENT", "RECEIPT"], &rows)
     }
+}
+
+async fn list(connection: &Connection, from: u64, limit: Option<u64>) -> Result<(), Error> {
+    let limit = limit.map_or_else(String::new, |limit| format!("&limit={limit}"));
+    let body = connection.client()?.accepted(Call::get(format!("/v1/audit?from={from}{limit}"))).await?;
+    if connection.json {
+        return render::json(&body);
+    }
+    let rows = lines(&body).map(|line| parse(line).map(|record| row(&record))).collect::<Result<Vec<_>, _>>()?;
+    render::table(["SEQ", "TIME", "KIND", "TARGET", "EVENT", "RECEIPT"], &rows)
+}
+
+/// Records as the node gives them, without their newlines.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
+
+/// Records from a number on; fewer than are there when they are many.
+async fn records(client: &Client, from: u64, limit: u64) -> Result<bytes::Bytes, Error> {
+    client.accepted(Call::get(format!("/v1/audit?from={from}&limit={limit}"))).await
+}
+
+/// The keys that the node says are its own.
+async fn keys_of(client: &Client) -> Result<Vec<VerifierKey>, Error> {
+    let body = client.accepted(Call::get("/v1/audit/key")).await?;
+    let text = std::str::from_utf8(&body).map_err(|error| senseless(&error.to_string()))?;
+    text.lines().map(|line| line.parse().map_err(|why: String| senseless(&why))).collect()
+}
+
+/// A checkpoint over all that the node has now.
+async fn checkpoint(client: &Client, keys: &[VerifierKey]) -> Result<Signed, Error> {
+    let body = client.accepted(Call::get("/v1/audit/checkpoint")).await?;
+    let note = std::str::from_utf8(&body).map_err(|error| senseless(&error.to_string()))?;
+    Signed::open(note, keys).map_err(|why| Error::Failed(format!("the node's checkpoint: {why}")))
+}
+
+fn senseless(why: &str) -> Error {
+    Error::Failed(format!("the node's answer makes no sense: {why}"))
 }
 
 fn row(record: &Value) -> [String; 6] {

@@ -117,9 +117,8 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_built_are_not_known() {
-        for line in ["hms audit verify", "hms token create"] {
-            let wrong = Cli::try_parse_from(line.split(' ')).expect_err("is not built");
-            assert_eq!(wrong.exit_code(), 2, "{line}");
-        }
+        let line = "hms token create";
+        let wrong = Cli::try_parse_from(line.split(' ')).expect_err("is not built");
+        assert_eq!(wrong.exit_code(), 2, "{line}");
     }
 }

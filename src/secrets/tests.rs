@@ -142,3 +142,18 @@ fn no_value_is_ever_printed() {
     let printed = format!("{secrets:?} {secret:?} {:?}", secret.fingerprint());
     assert!(!printed.contains("s3cret"), "{printed}");
 }
+
+#[test]
+fn no_target_gets_the_key_of_the_audit_whatever_it_is_named() {
+    let secrets = Secrets::new(
+        [(AUDIT_SIGNING_KEY.to_owned(), "k".to_owned())],
+        None,
+        BTreeMap::from([(AUDIT_SIGNING_KEY.to_owned(), vec!["gis.vdot.gov".to_owned()])]),
+    );
+    for name in ["audit_signing", "the_audit.signing", "audit-signing"] {
+        let names = Secrets::names(&target(name), "KEY");
+        assert!(!names.iter().any(|name| name == AUDIT_SIGNING_KEY), "{names:?}");
+        assert!(secrets.names_for(&target(name), "KEY", Some(AUDIT_SIGNING_KEY)).is_err());
+    }
+    assert!(secrets.own(AUDIT_SIGNING_KEY).unwrap().is_some());
+}

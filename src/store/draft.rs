@@ -10,8 +10,9 @@ use hms_actors::receipt::{Cause, Entry};
 use super::fences::Fences;
 use super::record::{Body, Record};
 use super::state::{Counters, DROP_LETTER, State, TicketUpdate};
+use super::work;
 use super::writer::Job;
-use super::{canonical, work};
+use crate::proof::canonical;
 
 pub(super) struct Draft<'a> {
     state: &'a State,

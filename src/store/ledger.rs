@@ -8,8 +8,9 @@ use hms_actors::ports::{Ledger, OpenTicket, Opened};
 use hms_actors::receipt::{Cause, Entry, Receipt};
 use hms_actors::work::Work;
 
-use super::{Store, canonical, keyed, work, writer};
+use super::{Store, keyed, work, writer};
 use crate::fault;
+use crate::proof::canonical;
 
 #[async_trait(?Send)]
 impl Ledger for Store {

@@ -3,6 +3,7 @@
 //! | folder | what | if it is lost |
 //! | --- | --- | --- |
 //! | `audit/` | the audit: the truth (`audit.rs`, `segments.rs`, `record.rs`) | restore it; it is the proof |
+//! | `audit/tree/`, `audit.key`, `.pub`, `.checkpoint` | the tree over the audit, and what was signed of it (`notary/`) | see there |
 //! | `work/` | begun work, dead letters' events, paces of rate limits, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
 //! | `state/` | sled: a cache of what follows from the audit (`cache.rs`) | rebuilt |
 //!
@@ -11,13 +12,13 @@
 
 mod audit;
 mod cache;
-mod canonical;
 mod draft;
 mod fences;
 mod file;
 mod group;
 mod keyed;
 mod ledger;
+mod notary;
 mod queries;
 mod recipes;
 mod record;
@@ -51,6 +52,7 @@ use segments::Reader;
 use state::State;
 use writer::Writer;
 
+pub use notary::{NoProof, Notary, Pace};
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
 pub use standing::Note;
 pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};

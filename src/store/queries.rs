@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use super::record::RecipeChange;
 use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
-use super::{Store, canonical, keyed, work, writer};
+use super::{Store, keyed, work, writer};
+use crate::proof::canonical;
 
 impl Store {
     /// Writes an operator's change of a recipe. Incarnations of targets that are gone or renamed are fenced

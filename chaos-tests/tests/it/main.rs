@@ -1,6 +1,7 @@
 //! Acceptance tests: the real program, real partners, and what the outside can see. One binary, so that
 //! it is linked once. They rely on the contract alone.
 
+mod audit;
 mod bad_publishes;
 mod bridge;
 mod circuits;

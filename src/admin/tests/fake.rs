@@ -366,6 +366,26 @@ impl Backend for Fake {
         Ok(lines.skip(from).take(limit).flatten().copied().collect::<Vec<u8>>().into())
     }
 
+    async fn checkpoint(&self) -> Result<String, AdminError> {
+        Ok("log\n0\nroot\n\n\u{2014} log signature\n".to_owned())
+    }
+
+    async fn inclusion(&self, leaf: u64, size: Option<u64>) -> Result<InclusionView, AdminError> {
+        let size = size.unwrap_or(3);
+        match leaf < size && size <= 3 {
+            true => Ok(InclusionView { leaf, size, proof: vec!["aGFzaA==".to_owned()] }),
+            false => Err(AdminError::not_found("the last checkpoint is of 3 records")),
+        }
+    }
+
+    async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyView, AdminError> {
+        Ok(ConsistencyView { from, to: to.unwrap_or(3), consistency: Vec::new() })
+    }
+
+    async fn audit_keys(&self) -> Result<String, AdminError> {
+        Ok("log+00000000+key\n".to_owned())
+    }
+
     async fn metrics(&self) -> Result<String, AdminError> {
         Ok("# TYPE sync_tickets_open gauge\nsync_tickets_open 1\n".to_owned())
     }

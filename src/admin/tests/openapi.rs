@@ -82,6 +82,8 @@ async fn answers_are_as_described() {
         ("/v1/dead-letters", "/v1/dead-letters"),
         ("/v1/dead-letters/7", "/v1/dead-letters/{n}"),
         ("/v1/supervision", "/v1/supervision"),
+        ("/v1/audit/proof?leaf=1&size=3", "/v1/audit/proof"),
+        ("/v1/audit/consistency?from=1", "/v1/audit/consistency"),
         ("/readyz", "/readyz"),
     ] {
         let schema = &document["paths"][described]["get"]["responses"]["200"]["content"]["application/json"]["schema"];

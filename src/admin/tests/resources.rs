@@ -200,3 +200,20 @@ async fn another_method_is_told_which_ones_there_are() {
     let head = send(&server, Request::new("HEAD", "/healthz")).await;
     assert_eq!((head.status, head.body.len()), (200, 0));
 }
+
+#[actix_web::test]
+async fn proofs_of_the_audit_are_asked_for_by_numbers() {
+    let (server, _) = start();
+    let checkpoint = send(&server, Request::get("/v1/audit/checkpoint")).await;
+    assert_eq!(checkpoint.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(checkpoint.text().starts_with("log\n0\n"), "{}", checkpoint.text());
+    let proof = ok(&server, Request::get("/v1/audit/proof?leaf=1")).await;
+    assert_eq!((&proof["leaf"], &proof["size"], &proof["proof"][0]), (&1.into(), &3.into(), &"aGFzaA==".into()));
+    problem(&send(&server, Request::get("/v1/audit/proof?leaf=3&size=3")).await, 404);
+    for query in ["", "?leaf=x", "?leaf=-1", "?leaf=1&size=", "?leaf=1&deep=1"] {
+        problem(&send(&server, Request::get(format!("/v1/audit/proof{query}"))).await, 400);
+    }
+    let consistency = ok(&server, Request::get("/v1/audit/consistency?from=0&to=2")).await;
+    assert_eq!((&consistency["to"], consistency["consistency"].as_array().map(Vec::len)), (&2.into(), Some(0)));
+    problem(&send(&server, Request::get("/v1/audit/consistency")).await, 400);
+}

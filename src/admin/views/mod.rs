@@ -1,6 +1,7 @@
 //! The JSON that users were promised: what the endpoint answers and what it takes. These types change only as
 //! the contract does; nothing else in the node is shaped by them.
 
+mod audit;
 mod circuits;
 mod dead_letters;
 mod moment;
@@ -11,6 +12,7 @@ use hms_actors::id::{Offset, Revision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::*;
 pub use self::circuits::*;
 pub use self::dead_letters::*;
 pub use self::moment::Moment;

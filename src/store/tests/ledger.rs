@@ -56,7 +56,7 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
     for (seq, line) in store.read_lines(0, 100).unwrap() {
         let record: record::Record = serde_json::from_slice(&line).unwrap();
         assert_eq!(record.seq, seq);
-        assert_eq!(canonical::to_vec(&record).unwrap(), line);
+        assert_eq!(crate::proof::canonical::to_vec(&record).unwrap(), line);
     }
     let records = audit(&store);
     assert_eq!(records[2]["receipt"]["fsync"], false);

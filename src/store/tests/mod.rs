@@ -30,7 +30,7 @@ impl Clock for Still {
     }
 }
 
-fn clock() -> SharedClock {
+pub fn clock() -> SharedClock {
     Arc::new(Still)
 }
 
@@ -38,7 +38,7 @@ fn try_open(data: &Path) -> Result<Arc<Store>, Failure> {
     Store::open_with(data, clock(), SMALL)
 }
 
-fn open(data: &Path) -> Arc<Store> {
+pub fn open(data: &Path) -> Arc<Store> {
     try_open(data).unwrap()
 }
 
@@ -46,12 +46,12 @@ fn recipe_id(name: &str) -> RecipeId {
     RecipeId::parse(name).unwrap()
 }
 
-fn key(target: &str) -> TargetKey {
+pub fn key(target: &str) -> TargetKey {
     TargetKey { recipe: recipe_id("r.sync"), target: TargetName::parse(target).unwrap() }
 }
 
 /// A revision of `r.sync` with these targets, all starting at 0.
-fn applied(revision: u32, targets: &[&str]) -> RecipeChange {
+pub fn applied(revision: u32, targets: &[&str]) -> RecipeChange {
     let targets = targets.iter().map(|name| {
         let (name, from) = name.split_once('<').map_or((*name, None), |(name, from)| (name, Some(from)));
         let renamed_from = from.map(|from| TargetName::parse(from).unwrap());
@@ -94,7 +94,7 @@ fn whole_event(offset: Offset) -> Event {
     }
 }
 
-fn delivered(offset: Offset) -> Entry {
+pub fn delivered(offset: Offset) -> Entry {
     let receipt = Receipt::File { path: "/inbox/a.csv".to_owned(), file_offset: offset * 10, length: 10, fsync: true };
     Entry::Delivered { event: event(offset), attempt: 1, payload_sha256: [1; 32], receipt, letter: None }
 }

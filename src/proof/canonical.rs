@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// RFC 8785 prints numbers as doubles; above this a whole number would change.
-pub(super) const MAX_WHOLE: u64 = (1 << 53) - 1;
+pub const MAX_WHOLE: u64 = (1 << 53) - 1;
 
 /// The canonical bytes of `value`.
-pub(super) fn to_vec(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
+pub fn to_vec(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     let value = serde_json::to_value(value).map_err(|e| not_canonical(&e.to_string()))?;
     let mut out = Vec::with_capacity(512);
     write(&value, &mut out)?;
