@@ -4,6 +4,7 @@
 mod endpoint;
 mod letters;
 mod lost;
+mod notes;
 mod operations;
 mod previews;
 pub(crate) mod publish;
@@ -15,7 +16,7 @@ mod webhook;
 mod world;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
@@ -78,8 +79,9 @@ impl Node {
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
         let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
-        let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
-        let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
+        let own = Arc::new(OnceLock::new());
+        let settings = Reloaded::new(config, &clock, own.clone()).map_err(StartError::of)?;
+        let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings, own);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
         let for_actors = world.clone();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -94,6 +96,8 @@ impl Node {
         let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
         let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
+        // Before that there is nothing to be reached there.
+        let _ = world.own.set(server.address);
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
         Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following })

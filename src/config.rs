@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use crate::egress::Allowed;
 use crate::recipe::model::Recipe;
 use crate::recipe::own::TicketWebhook;
 use crate::record;
@@ -30,6 +31,10 @@ pub struct NodeConfig {
     pub secrets_dir: Option<PathBuf>,
     /// Secret name → hosts that may be given it.
     pub secret_hosts: BTreeMap<String, Vec<String>>,
+    /// The only places that the node may connect to. `None`: not restricted.
+    pub egress: Option<Vec<Allowed>>,
+    /// Whether the node was started with `--insecure-loopback`.
+    pub insecure_loopback: bool,
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
@@ -64,6 +69,7 @@ impl ConnectTo {
 pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub insecure_loopback: bool,
 }
 
 /// The file that is read when none is named, if it is there.
@@ -75,11 +81,12 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
     let mut config = NodeConfig::load(file.or_else(|| default.exists().then_some(default)))?;
     config.data_dir = overrides.data_dir.unwrap_or(config.data_dir);
     config.listen = overrides.listen.unwrap_or(config.listen);
+    config.insecure_loopback = overrides.insecure_loopback;
     Ok(config)
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "anchors", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -115,7 +122,7 @@ record! {
         optional catalog: Text,
         /// Approved algorithms only. Not available yet.
         optional fips: Text,
-        /// Where the node may connect to. Not available yet.
+        /// Where the node may connect to. Default: everywhere but to this machine and to what is never a target.
         optional egress: EgressDoc,
         /// Where checkpoints of the audit log are anchored. Not available yet.
         optional anchors: Vec<Located<Text>>,
@@ -142,7 +149,7 @@ record! {
     /// Where the node may connect to.
     pub struct EgressDoc as "`egress`" {
         /// Hosts, or networks as CIDR.
-        required allow: Vec<Located<Text>>,
+        required allow: Vec<Located<Allowed>>,
     }
 }
 
@@ -201,6 +208,8 @@ impl Check<'_, '_> {
             known_hosts: self.path(doc.known_hosts).or(default_known_hosts),
             secrets_dir: self.path(doc.secrets_dir),
             secret_hosts: self.secret_hosts(doc.secret_hosts),
+            egress: doc.egress.and_then(|egress| allowed(egress.value)),
+            insecure_loopback: false,
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
@@ -265,6 +274,11 @@ impl Check<'_, '_> {
     fn expected(&mut self, at: At, expected: &str, found: &str) {
         self.errors.error(at, format!("expected {expected}, found {}", quoted(found)));
     }
+}
+
+/// `None` only if an error was reported.
+fn allowed(doc: EgressDoc) -> Option<Vec<Allowed>> {
+    Some(doc.allow?.value.into_iter().map(|entry| entry.value).collect())
 }
 
 /// `host:port`, the host in lower case.

@@ -10,6 +10,7 @@ use hms_actors::id::Timestamp;
 use hms_actors::ports::{FileHost, FilePartner, Synced, WriteTo};
 use hms_sync::adapters::sftp::{SftpContext, SftpPartner};
 use hms_sync::config::ConnectTo;
+use hms_sync::egress::Egress;
 use hms_sync::recipe::model::{SftpAuth, SftpTarget};
 use hms_sync::secrets::Secrets;
 
@@ -24,6 +25,7 @@ pub struct Setup {
     pub known_hosts: String,
     pub secrets: Vec<(String, String)>,
     pub connect_to: ConnectTo,
+    pub egress: Egress,
 }
 
 impl Setup {
@@ -37,6 +39,7 @@ impl Setup {
             known_hosts: sshd.known_as(HOST, "ed25519"),
             secrets: vec![("FINANCE_SSH_KEY".into(), sshd.read("client"))],
             connect_to: ConnectTo(BTreeMap::from([((HOST.into(), 22), ("127.0.0.1".into(), sshd.port))])),
+            egress: Egress::new(None, true, Arc::default()),
         }
     }
 
@@ -44,7 +47,8 @@ impl Setup {
         let known_hosts = sshd.path("known_hosts");
         std::fs::write(&known_hosts, &self.known_hosts).unwrap();
         let secrets = Arc::new(Secrets::new(self.secrets.clone(), None, BTreeMap::new()));
-        let context = SftpContext { secrets, connect_to: self.connect_to.clone(), known_hosts };
+        let egress = self.egress.clone();
+        let context = SftpContext { secrets, connect_to: self.connect_to.clone(), egress, known_hosts };
         let path = sshd.path("grants.csv").display().to_string();
         SftpPartner::new(key("cobol_finance"), &self.target, shape(), Box::new(move |_, _| path.clone()), context)
     }
@@ -261,4 +265,19 @@ async fn a_new_connection_ends_the_one_before_and_an_error_ends_its_own() {
     assert!(first.length("/nonexistent").await.unwrap_err().message.contains("was closed"));
     assert!(second.read("/nonexistent", 0, 1).await.is_err());
     assert!(second.length("/nonexistent").await.unwrap_err().message.contains("was closed"));
+}
+
+#[tokio::test]
+async fn this_machine_is_no_host_of_a_recipe_unless_the_operator_leads_there() {
+    let sshd = Sshd::start();
+    let strict = Egress::new(None, false, Arc::default());
+    let mut setup = Setup { egress: strict.clone(), ..Setup::of(&sshd) };
+    assert!(connect(&setup.partner(&sshd)).await.is_ok(), "`connect_to` leads to exactly this address and port");
+    setup.connect_to = ConnectTo::default();
+    setup.target.port = sshd.port;
+    for host in ["127.0.0.1", "localhost", "127.1", "0x7f000001", "::ffff:127.0.0.1"] {
+        setup.target.host = host.into();
+        setup.is_refused(&sshd, &[host, "a loopback address", "`egress:"]).await;
+    }
+    assert_eq!(sshd.log().matches("Connection from").count(), 1);
 }

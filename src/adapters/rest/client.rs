@@ -2,7 +2,7 @@
 //! No redirects, no proxies, no retries: an attempt is one request. Not what an answer means.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use url::{Host, Url};
 
 use hms_actors::failure::Failure;
 
-use super::classify;
 use super::request::Prepared;
+use super::{RestContext, classify};
 use crate::config::ConnectTo;
+use crate::egress::{Egress, Way};
 
 /// Shorter than what servers grant (75 s and less): a connection that is reused isn't one that is being closed.
 const IDLE: Duration = Duration::from_secs(15);
@@ -36,6 +37,7 @@ pub(super) const ANSWER: usize = 64 * 1024;
 pub(super) struct Endpoint {
     route: Route,
     timeout: Duration,
+    egress: Egress,
     tls: Arc<ClientConfig>,
     /// The client, and the generation of secrets with which its connections were made.
     client: RefCell<Option<(u64, Client)>>,
@@ -53,19 +55,18 @@ pub(super) struct Answer {
 
 impl Endpoint {
     /// `url` gives scheme, host and port; paths differ from request to request.
-    pub fn new(url: &Url, timeout: Duration, connect_to: &ConnectTo, tls: Arc<ClientConfig>) -> Result<Self, Failure> {
-        Ok(Self { route: Route::new(url, connect_to)?, timeout, tls, client: RefCell::new(None) })
+    pub fn new(url: &Url, timeout: Duration, context: &RestContext) -> Result<Self, Failure> {
+        let (route, egress) = (Route::new(url, &context.connect_to)?, context.egress.clone());
+        Ok(Self { route, timeout, egress, tls: context.tls.clone(), client: RefCell::new(None) })
     }
 
     /// One request, one answer, within the timeout. A new `generation` closes the connections of the old one.
     pub async fn send(&self, request: Prepared, generation: u64) -> Result<Answer, Failure> {
         let begun = Instant::now();
-        let sent = self
-            .client(generation)?
-            .request(request.method, self.route.to(request.url))
-            .headers(request.headers)
-            .body(request.body)
-            .send();
+        let url = self.route.to(request.url);
+        self.check_literal(&url)?;
+        let sent =
+            self.client(generation)?.request(request.method, url).headers(request.headers).body(request.body).send();
         let mut response = sent.await.map_err(|error| classify::no_answer(&error, &self.route.name, self.timeout))?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()).map(str::to_owned);
@@ -77,6 +78,16 @@ impl Endpoint {
             }
         }
         Ok(Answer { status, retry_after, body, took: begun.elapsed() })
+    }
+
+    /// An address in a url is connected to as it is: nobody looks it up, so nobody else would judge it.
+    fn check_literal(&self, url: &Url) -> Result<(), Failure> {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::from(address),
+            Some(Host::Ipv6(address)) => IpAddr::from(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        Ok(self.egress.judge(&self.route.way, (address, self.route.port).into())?)
     }
 
     fn client(&self, generation: u64) -> Result<Client, Failure> {
@@ -94,7 +105,7 @@ impl Endpoint {
     fn build(&self) -> Result<Client, Failure> {
         Client::builder()
             .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
-            .dns_resolver(Lookup { instead: self.route.instead.clone() })
+            .dns_resolver(Lookup { way: self.route.way.clone(), egress: self.egress.clone() })
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
@@ -112,8 +123,7 @@ impl Endpoint {
 struct Route {
     /// For messages: `host:port` of the recipe, and that of `connect_to` if there is one.
     name: String,
-    /// The host that is looked up in place of the recipe's.
-    instead: Option<String>,
+    way: Way,
     /// The address in place of the recipe's, if that is an address: those are never looked up.
     address: Option<IpAddr>,
     port: u16,
@@ -126,13 +136,14 @@ impl Route {
         };
         let bare = host.to_string().trim_matches(['[', ']']).to_owned();
         let (to, to_port) = connect_to.resolve(&bare, port);
-        let mut route = Self { name: format!("{host}:{port}"), instead: None, address: None, port: to_port };
+        let way = Way::new(&bare, port, connect_to);
+        let mut route = Self { name: format!("{host}:{port}"), way, address: None, port: to_port };
         if (to, to_port) != (&bare, port) {
             route.name = format!("{} (at {to}:{to_port})", route.name);
         }
         match (host, to.parse()) {
             _ if to == bare => {}
-            (Host::Domain(_), _) => route.instead = Some(to.to_owned()),
+            (Host::Domain(_), _) => {}
             (_, Ok(address)) if url.scheme() == "http" => route.address = Some(address),
             _ => {
                 let why = "only a host with a name can be somewhere else; over http an address can be at another one";
@@ -152,18 +163,19 @@ impl Route {
     }
 }
 
-/// Looks names up as the system does, but for the one host that stands in.
+/// Looks up the host at the end of the way, whatever the name in the url is, and gives out only what may be
+/// connected to.
 struct Lookup {
-    instead: Option<String>,
+    way: Way,
+    egress: Egress,
 }
 
 impl Resolve for Lookup {
-    fn resolve(&self, name: Name) -> Resolving {
-        let host = self.instead.clone().unwrap_or_else(|| name.as_str().to_owned());
+    fn resolve(&self, _: Name) -> Resolving {
+        let (way, egress) = (self.way.clone(), self.egress.clone());
         Box::pin(async move {
-            // Port 0: the client puts in the url's.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = egress.look_up(&way).await?;
+            Ok(Box::new(egress.permit(&way, found)?.into_iter()) as Addrs)
         })
     }
 }

@@ -30,6 +30,7 @@ pub use self::client::tls_config;
 use self::client::{Answer, Endpoint};
 use self::request::{Encoder, Prepared};
 use crate::config::ConnectTo;
+use crate::egress::Egress;
 use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::{RestTarget, Source};
@@ -38,6 +39,7 @@ use crate::recipe::model::{RestTarget, Source};
 pub struct RestContext {
     pub secrets: Arc<dyn FindSecret>,
     pub connect_to: ConnectTo,
+    pub egress: Egress,
     /// From [`tls_config`].
     pub tls: Arc<ClientConfig>,
     pub clock: Arc<dyn Clock + Send + Sync>,
@@ -73,7 +75,7 @@ impl RestPartner {
         let encoder = encoder(key, source, map, target)?;
         let url = encoder.url().base();
         let auth = target.auth.as_ref().map(|auth| Auth::new(&name, auth, url, target.timeout, context.clone()));
-        let endpoint = Endpoint::new(url, target.timeout, &context.connect_to, context.tls.clone())?;
+        let endpoint = Endpoint::new(url, target.timeout, &context)?;
         Ok(Self { auth: auth.transpose()?, endpoint, encoder, context })
     }
 

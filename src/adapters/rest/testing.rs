@@ -97,6 +97,7 @@ pub fn world(safe: Arc<Safe>, places: &[(&str, u16, u16)], roots: Option<&Path>)
     Arc::new(RestContext {
         secrets: safe,
         connect_to: ConnectTo(places.iter().map(moved).collect()),
+        egress: Egress::new(None, true, Arc::default()),
         tls: tls_config(roots).unwrap(),
         clock: Arc::new(Fixed),
     })

@@ -20,6 +20,7 @@ use super::host::{SftpHost, within};
 use super::known_hosts::{KnownHosts, Verdict, fingerprint, name_of};
 use super::stream::{Line, Stream};
 use super::{SftpContext, SftpPartner};
+use crate::egress::Way;
 use crate::secrets::Fingerprint;
 
 /// A libssh2 call that blocks (closing a handle in a destructor) gives up after this. The line is ended before
@@ -100,8 +101,12 @@ impl SftpPartner {
 
 impl Dial<'_> {
     async fn tcp(&self) -> Result<(Stream, Line), Failure> {
-        let (host, port) = self.context.connect_to.resolve(&self.place.host, self.place.port);
-        let connected = self.step(During::Connect, TcpStream::connect((host, port))).await;
+        let way = Way::new(&self.place.host, self.place.port, &self.context.connect_to);
+        let (host, port) = way.end();
+        let found = self.step(During::Connect, self.context.egress.look_up(&way)).await;
+        let found = found.map_err(|failure| self.name_detour(failure, host, port))?;
+        let permitted = self.context.egress.permit(&way, found)?;
+        let connected = self.step(During::Connect, TcpStream::connect(permitted.as_slice())).await;
         let stream = connected.map_err(|failure| self.name_detour(failure, host, port))?;
         Stream::new(stream).map_err(|error| self.failed(During::Connect, &error.into()))
     }

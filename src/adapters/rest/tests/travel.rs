@@ -149,6 +149,7 @@ async fn connect_to_may_name_a_host() {
     let context = RestContext {
         secrets: Arc::new(Safe::default()),
         connect_to: ConnectTo([(("partner.example".into(), 80), ("localhost".into(), server.port))].into()),
+        egress: Egress::new(None, true, Arc::default()),
         tls: tls_config(None).unwrap(),
         clock: nowhere_else().clock.clone(),
     };
