@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub secret_hosts: BTreeMap<String, Vec<String>>,
     /// The only places that the node may connect to. `None`: not restricted.
     pub egress: Option<Vec<Allowed>>,
+    /// Whether only approved algorithms are used.
+    pub fips: bool,
     /// Whether the node was started with `--insecure-loopback`.
     pub insecure_loopback: bool,
     pub retention: Duration,
@@ -86,7 +88,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "anchors", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -120,8 +122,8 @@ record! {
         optional policies_dir: Text,
         /// What the fields of feeds are. Not available yet.
         optional catalog: Text,
-        /// Approved algorithms only. Not available yet.
-        optional fips: Text,
+        /// `required`: approved algorithms only, over TLS and SSH; a node that can't does not start.
+        optional fips: Fips,
         /// Where the node may connect to. Default: everywhere but to this machine and to what is never a target.
         optional egress: EgressDoc,
         /// Where checkpoints of the audit log are anchored. Not available yet.
@@ -210,6 +212,7 @@ impl Check<'_, '_> {
             secret_hosts: self.secret_hosts(doc.secret_hosts),
             egress: doc.egress.and_then(|egress| allowed(egress.value)),
             insecure_loopback: false,
+            fips: doc.fips.is_some(),
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
@@ -273,6 +276,21 @@ impl Check<'_, '_> {
 
     fn expected(&mut self, at: At, expected: &str, found: &str) {
         self.errors.error(at, format!("expected {expected}, found {}", quoted(found)));
+    }
+}
+
+/// `fips: required`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fips;
+
+impl FromText for Fips {
+    const EXPECTED: &'static str = "`required`";
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let help = || "without the key, everything that TLS 1.2 and OpenSSH's defaults offer is used".to_owned();
+        (text == "required").then_some(Self).ok_or_else(|| Some(help()))
+    }
+    fn pattern() -> Option<&'static str> {
+        Some("^required$")
     }
 }
 
@@ -347,6 +365,8 @@ retention: 1d
 dedupe_window: 2h
 limits: {body: 1MiB, disk: 1GiB, feed_disk: 512MiB}
 secret_hosts: {GIS_KEY: [gis.vdot.gov]}
+egress: {allow: [10.0.0.0/8, gis.vdot.gov, '127.0.0.1']}
+fips: required
 ",
         )
         .unwrap();
@@ -359,6 +379,7 @@ secret_hosts: {GIS_KEY: [gis.vdot.gov]}
         assert_eq!(config.limits, Limits { body: 1 << 20, disk: 1 << 30, feed_disk: 512 << 20 });
         assert_eq!(config.secret_hosts["GIS_KEY"], ["gis.vdot.gov"]);
         assert_eq!(config.timezone, Tz::America__New_York);
+        assert_eq!((config.egress.map(|allow| allow.len()), config.fips), (Some(3), true));
     }
 
     #[test]
@@ -371,6 +392,8 @@ limits: {body: big, disk: 1MiB, feed_disk: 2MiB}
 retention: 0s
 tls: {cert: a, key: b}
 secret_hosts: {HMS_TOKEN: [a]}
+egress: {allow: [10.0.0.1/8]}
+fips: yes please
 ",
         )
         .unwrap_err();
@@ -384,6 +407,8 @@ secret_hosts: {HMS_TOKEN: [a]}
             "it must be longer than zero",
             "hms.yaml:6:1: error: `tls` is part of the grammar but not available in this version",
             "hms.yaml:7:16: error: expected the name of a secret",
+            "did you mean `10.0.0.0/8`?",
+            "hms.yaml:9:7: error: expected `required`, found `yes please`",
         ] {
             assert!(errors.contains(expected), "{expected}\n\n{errors}");
         }

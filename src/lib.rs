@@ -1,11 +1,12 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`egress`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
+//! except that all may use [`config`], [`secrets`], [`egress`], [`approved`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
 
 pub mod adapters;
 pub mod admin;
 pub mod app;
+pub mod approved;
 pub mod cli;
 pub mod clock;
 pub mod config;

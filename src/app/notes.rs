@@ -40,17 +40,17 @@ pub(super) fn wanted(secrets: &Secrets, target: &Target) -> Vec<Wanted> {
     let names = |suffix: &str, explicit: &Option<String>| secrets.names_for(&target.name, suffix, explicit.as_deref());
     match &target.adapter {
         Adapter::Rest(rest) => {
-            let host = host_of(&rest.url);
-            let (host, names) = match &rest.auth {
-                None => return Vec::new(),
-                Some(Auth::ApiKey { secret, .. }) => (host, names("KEY", secret)),
-                Some(Auth::Bearer { secret }) => (host, names("TOKEN", secret)),
-                Some(Auth::Basic { secret, .. }) => (host, names("PASSWORD", secret)),
-                Some(Auth::OAuth2ClientCredentials { secret, token_url, .. }) => {
-                    (host_of(token_url), names("CLIENT_SECRET", secret))
+            let of_url = |names| Wanted { names, host: host_of(&rest.url) };
+            let auth = rest.auth.as_ref().map(|auth| match auth {
+                Auth::ApiKey { secret, .. } => of_url(names("KEY", secret)),
+                Auth::Bearer { secret } => of_url(names("TOKEN", secret)),
+                Auth::Basic { secret, .. } => of_url(names("PASSWORD", secret)),
+                Auth::OAuth2ClientCredentials { secret, token_url, .. } => {
+                    Wanted { names: names("CLIENT_SECRET", secret), host: host_of(token_url) }
                 }
-            };
-            vec![Wanted { names, host }]
+            });
+            let cert = rest.client_cert.is_some().then(|| of_url(names("CERT", &rest.client_cert)));
+            auth.into_iter().chain(cert).collect()
         }
         Adapter::Sftp(sftp) => {
             let names = match &sftp.auth {

@@ -13,9 +13,10 @@ use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
 
 use crate::adapters::file::{Busy, LocalPartner};
-use crate::adapters::rest::{RestContext, RestPartner, tls_config};
+use crate::adapters::rest::{RestContext, RestPartner, Tls};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
+use crate::approved;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::egress::Egress;
@@ -54,13 +55,16 @@ pub(super) struct Reloaded {
 impl Reloaded {
     /// `own` is where the node itself listens, once it does.
     pub fn new(config: NodeConfig, clock: &Arc<SystemClock>, own: Arc<OnceLock<SocketAddr>>) -> Result<Self, Failure> {
+        if config.fips {
+            approved::check()?;
+        }
         let secrets = Arc::new(Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone()));
         let egress = Egress::new(config.egress.clone(), config.insecure_loopback, own);
         let rest = Arc::new(RestContext {
             secrets: secrets.clone(),
             connect_to: config.connect_to.clone(),
             egress: egress.clone(),
-            tls: tls_config(config.tls_ca_file.as_deref())?,
+            tls: Tls::new(config.tls_ca_file.as_deref(), config.fips)?,
             clock: clock.clone(),
         });
         Ok(Self { config, secrets, egress, rest })
@@ -184,6 +188,7 @@ impl Partners for Made {
                     secrets: settings.secrets.clone(),
                     connect_to: settings.config.connect_to.clone(),
                     egress: settings.egress.clone(),
+                    approved_only: settings.config.fips,
                     known_hosts: settings.config.known_hosts.clone().unwrap_or_default(),
                 };
                 Ok(Rc::new(SftpPartner::new(key, sftp, shape, path_of, context)))

@@ -1,24 +1,22 @@
-//! How requests travel: TLS, time limits, `connect_to`, and what is kept of an answer.
+//! How requests travel: time limits, `connect_to`, and what is kept of an answer.
 //! No redirects, no proxies, no retries: an attempt is one request. Not what an answer means.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, redirect, retry};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::{Host, Url};
 
 use hms_actors::failure::Failure;
 
 use super::request::Prepared;
+use super::tls::ClientCert;
 use super::{RestContext, classify};
 use crate::config::ConnectTo;
 use crate::egress::{Egress, Way};
@@ -39,8 +37,9 @@ pub(super) struct Endpoint {
     timeout: Duration,
     egress: Egress,
     tls: Arc<ClientConfig>,
-    /// The client, and the generation of secrets with which its connections were made.
-    client: RefCell<Option<(u64, Client)>>,
+    client_cert: Option<ClientCert>,
+    /// The client, and the generations of secret and certificate with which its connections were made.
+    client: RefCell<Option<((u64, u64), Client)>>,
 }
 
 /// An answer, as far as it matters.
@@ -57,7 +56,13 @@ impl Endpoint {
     /// `url` gives scheme, host and port; paths differ from request to request.
     pub fn new(url: &Url, timeout: Duration, context: &RestContext) -> Result<Self, Failure> {
         let (route, egress) = (Route::new(url, &context.connect_to)?, context.egress.clone());
-        Ok(Self { route, timeout, egress, tls: context.tls.clone(), client: RefCell::new(None) })
+        let tls = context.tls.plain();
+        Ok(Self { route, timeout, egress, tls, client_cert: None, client: RefCell::new(None) })
+    }
+
+    /// The same, with a certificate of our own for who asks for one.
+    pub fn with_client_cert(self, client_cert: Option<ClientCert>) -> Self {
+        Self { client_cert, ..self }
     }
 
     /// One request, one answer, within the timeout. A new `generation` closes the connections of the old one.
@@ -65,8 +70,16 @@ impl Endpoint {
         let begun = Instant::now();
         let url = self.route.to(request.url);
         self.check_literal(&url)?;
-        let sent =
-            self.client(generation)?.request(request.method, url).headers(request.headers).body(request.body).send();
+        let (certificate, tls) = match &self.client_cert {
+            Some(certificate) => certificate.current().await?,
+            None => (0, self.tls.clone()),
+        };
+        let sent = self
+            .client((generation, certificate), &tls)?
+            .request(request.method, url)
+            .headers(request.headers)
+            .body(request.body)
+            .send();
         let mut response = sent.await.map_err(|error| classify::no_answer(&error, &self.route.name, self.timeout))?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()).map(str::to_owned);
@@ -90,21 +103,21 @@ impl Endpoint {
         Ok(self.egress.judge(&self.route.way, (address, self.route.port).into())?)
     }
 
-    fn client(&self, generation: u64) -> Result<Client, Failure> {
+    fn client(&self, generation: (u64, u64), tls: &ClientConfig) -> Result<Client, Failure> {
         let mut kept = self.client.borrow_mut();
         if let Some((made, client)) = &*kept
             && *made == generation
         {
             return Ok(client.clone());
         }
-        let client = self.build()?;
+        let client = self.build(tls)?;
         *kept = Some((generation, client.clone()));
         Ok(client)
     }
 
-    fn build(&self) -> Result<Client, Failure> {
+    fn build(&self, tls: &ClientConfig) -> Result<Client, Failure> {
         Client::builder()
-            .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
+            .tls_backend_preconfigured(tls.clone())
             .dns_resolver(Lookup { way: self.route.way.clone(), egress: self.egress.clone() })
             .redirect(redirect::Policy::none())
             .retry(retry::never())
@@ -178,36 +191,4 @@ impl Resolve for Lookup {
             Ok(Box::new(egress.permit(&way, found)?.into_iter()) as Addrs)
         })
     }
-}
-
-/// TLS 1.2 and 1.3 with the system's roots and those of `extra_roots` (PEM). Made once for all partners.
-pub fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    let (_, unreadable) = roots.add_parsable_certificates(system.certs);
-    for error in &system.errors {
-        tracing::warn!(%error, "some of the system's root certificates can't be read");
-    }
-    if unreadable > 0 {
-        tracing::debug!(unreadable, "some of the system's root certificates are not usable");
-    }
-    if let Some(path) = extra_roots {
-        add_roots(&mut roots, path)?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::node(format!("no TLS: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
-    let wrong = |why: String| Failure::configuration(format!("tls_ca_file `{}`: {why}", path.display()));
-    let before = roots.len();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.len() == before { Err(wrong("it holds no certificate".to_owned())) } else { Ok(()) }
 }

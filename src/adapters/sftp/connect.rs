@@ -15,17 +15,21 @@ use ssh2::MethodType;
 use tokio::net::TcpStream;
 
 use super::auth::Credential;
-use super::classify::{During, failure};
+use super::classify::{During, failure, has_nothing_in_common};
 use super::host::{SftpHost, within};
 use super::known_hosts::{KnownHosts, Verdict, fingerprint, name_of};
 use super::stream::{Line, Stream};
 use super::{SftpContext, SftpPartner};
+use crate::approved;
 use crate::egress::Way;
 use crate::secrets::Fingerprint;
 
 /// A libssh2 call that blocks (closing a handle in a destructor) gives up after this. The line is ended before
 /// any such call; this is for the day on which that is forgotten.
 const BLOCKING_CALLS: u32 = 1_000;
+
+/// With which an RSA key signs a login where only approved algorithms are used.
+const SIGNATURES: &str = "rsa-sha2-512,rsa-sha2-256";
 
 /// The most that is read of a known_hosts file.
 const MAX_KNOWN_HOSTS: u64 = 16 * 1024 * 1024;
@@ -85,8 +89,12 @@ impl SftpPartner {
         let secrets = Arc::clone(&self.context.secrets);
         let (target, auth) = (self.key.target.clone(), self.target.auth.clone());
         let (known_hosts, host) = (self.context.known_hosts.clone(), place.host.clone());
+        let approved_only = self.context.approved_only;
         let read = tokio::task::spawn_blocking(move || {
             let credential = Credential::find(&secrets, &target, &auth, &host)?;
+            if approved_only {
+                credential.check_approved()?;
+            }
             let text = read_known_hosts(&known_hosts)?;
             let made_with = MadeWith { secret: credential.fingerprint(), known_hosts: Sha256::digest(&text).into() };
             Ok(Local { known_hosts: KnownHosts::parse(&text), credential, made_with })
@@ -122,13 +130,61 @@ impl Dial<'_> {
     async fn shake_hands(&self, session: &mut AsyncSession<Stream>, known: &KnownHosts) -> Result<(), Failure> {
         let name = name_of(&self.place.host, self.place.port);
         let supported = self.step(During::Handshake, session.supported_algs(MethodType::HostKey)).await?;
-        let preference = preference(&known.key_types(&name), &supported).join(",");
-        self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference)).await?;
-        self.step(During::Handshake, session.handshake()).await?;
+        let mut preference = preference(&known.key_types(&name), &supported);
+        if self.context.approved_only {
+            preference.retain(|method| approved::is_host_key(method));
+            for (method, _, approved) in approved::ssh() {
+                self.step(During::Handshake, session.method_pref(method, &approved.join(","))).await?;
+            }
+            self.step(During::Handshake, session.method_pref(MethodType::SignAlgo, SIGNATURES)).await?;
+        }
+        self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference.join(","))).await?;
+        let mut nothing_in_common = false;
+        let shaking = async {
+            let shaken = session.handshake().await;
+            shaken.inspect_err(|error| nothing_in_common = has_nothing_in_common(error))
+        };
+        let shaken = self.step(During::Handshake, shaking).await;
+        if self.context.approved_only {
+            self.check_approved(session, &shaken, nothing_in_common)?;
+        }
+        shaken?;
         let shown = session
             .host_key()
             .ok_or_else(|| Failure::configuration(format!("{}: the server has shown no host key", self.host)))?;
         self.check(&name, shown.0, known.check(&name, shown.0))
+    }
+
+    /// What was asked for is not trusted to be what was agreed on.
+    fn check_approved(
+        &self,
+        session: &AsyncSession<Stream>,
+        shaken: &Result<(), Failure>,
+        nothing_in_common: bool,
+    ) -> Result<(), Failure> {
+        let host = &self.host;
+        if nothing_in_common {
+            let offers: Vec<String> =
+                approved::ssh()[..3].iter().map(|(_, what, names)| format!("{what}: {}", names.join(" "))).collect();
+            return Err(Failure::configuration(format!(
+                "{host}: the server offers no approved algorithm (`fips: required` in hms.yaml), or broke off the \
+                 exchange of keys. It has to offer one of each: {}. Nothing was sent",
+                offers.join("; ")
+            )));
+        }
+        if shaken.is_err() {
+            return Ok(());
+        }
+        for (method, what, approved) in approved::ssh() {
+            let agreed = session.methods(method).unwrap_or_default();
+            // A cipher that authenticates by itself needs no MAC: libssh2 then names none of its own.
+            if !approved.contains(&agreed) && !(what.starts_with("MAC") && !agreed.contains('-')) {
+                return Err(Failure::configuration(format!(
+                    "{host}: {what} `{agreed}` was agreed on, which is not approved (`fips: required`). Nothing was sent"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses every key but the one that the host is known by, in words that say what to do.

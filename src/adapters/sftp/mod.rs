@@ -47,6 +47,8 @@ pub struct SftpContext {
     pub secrets: Arc<Secrets>,
     pub connect_to: ConnectTo,
     pub egress: Egress,
+    /// Whether nothing but approved algorithms is used.
+    pub approved_only: bool,
     /// Read for each connection. The names in it are those of the recipes, whatever `connect_to` says.
     pub known_hosts: PathBuf,
 }

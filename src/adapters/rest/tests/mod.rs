@@ -2,5 +2,6 @@
 
 mod egress;
 mod login;
+mod mutual;
 mod travel;
 mod wire;
