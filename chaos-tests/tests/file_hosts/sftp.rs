@@ -299,6 +299,10 @@ async fn approved_algorithms_alone_are_enough_for_an_ordinary_server() {
         let (sshd, setup) = approved_only(setting);
         let mut host = connect(&setup.partner(&sshd)).await.unwrap_or_else(|failure| panic!("{setting}: {failure}"));
         assert_eq!(host.length("/nonexistent").await, Ok(None), "{setting}");
+        let agreed = host.transport().expect("a session is protected");
+        assert!(agreed.protocol == "ssh" && agreed.algorithms.contains("ecdsa-sha2-nistp256"), "{agreed:?}");
+        let wanted = setting.split_whitespace().nth(1).unwrap_or("ecdh-sha2-nistp256");
+        assert!(agreed.algorithms.contains(wanted), "{agreed:?}");
     }
 }
 

@@ -226,3 +226,50 @@ fn no_value_of_a_secret_is_in_anything_that_the_node_says_or_stores() {
         }
     }
 }
+
+#[test]
+fn a_check_names_for_each_target_what_is_missing_and_where_it_was_looked_for() {
+    let mut node = Node::faulty();
+    node.file("hms.yaml", "secrets_dir: secrets\nsecret_hosts: {GIS_KEY: [gis.vdot.gov]}\n");
+    node.env("GIS_KEY", API).env("CREW_TOKEN", BEARER);
+    let target = |name: &str, host: &str, auth: &str| {
+        format!("  - {{name: {name}, adapter: rest, url: \"https://{host}/\", auth: {auth}}}\n")
+    };
+    let targets = [
+        target("gis", "gis.evil.example", "api_key"),
+        target("crew", "crew.vdot.gov", "bearer"),
+        target("state_clerk", "clerk.vdot.gov", "{type: basic, username: hms}"),
+        target("other", "other.vdot.gov", "{type: api_key, secret: CREW_TOKEN}"),
+    ];
+    let text = format!("id: a.sync\nsource: {{feed: grants}}\ntargets:\n{}schedule: on_change\n", targets.concat());
+    let recipe = node.file("recipe.yaml", &text).display().to_string();
+    let told = node.cli(["sync", "check", &recipe]).ok();
+    for part in [
+        "a.sync is valid",
+        "gis: secret `GIS_KEY` may not be given to `gis.evil.example`",
+        "state_clerk: no secret STATE_CLERK_PASSWORD or CLERK_PASSWORD; looked for an environment variable",
+        "other: secret `CREW_TOKEN` is not derived from the target's name",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("crew: ") && !told.contains("cAnArY"), "{told}");
+    let json: Value = serde_json::from_str(&node.cli(["sync", "check", &recipe, "--json"]).ok()).expect("JSON");
+    assert_eq!(json["targets"][2]["missing_secrets"], json!(["STATE_CLERK_PASSWORD", "CLERK_PASSWORD"]));
+}
+
+#[test]
+fn a_check_refuses_what_is_never_a_target_and_notes_this_machine() {
+    let node = Node::faulty();
+    let check = |url: &str| {
+        let text = format!(
+            "id: a.sync\nsource: {{feed: grants}}\ntargets: [{{name: a, adapter: rest, url: \"{url}\"}}]\nschedule: on_change\n"
+        );
+        let recipe = node.file("recipe.yaml", &text).display().to_string();
+        node.cli(["sync", "check", &recipe])
+    };
+    let refused = check("http://0xa9fea9fe/latest").failed_with(2);
+    assert!(refused.contains("target `a`") && refused.contains("169.254.169.254"), "{refused}");
+    let noted = check("http://127.1:9/").ok();
+    assert!(noted.contains("a.sync is valid") && noted.contains("a loopback address"), "{noted}");
+    assert!(!check("http://gis.vdot.gov/").ok().contains("egress"), "a name can't be judged before it is looked up");
+}

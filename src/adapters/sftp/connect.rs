@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_ssh2_lite::{AsyncSession, SessionConfiguration};
 use hms_actors::failure::Failure;
+use hms_actors::receipt::Transport;
 use hms_actors::work::Place;
 use sha2::{Digest, Sha256};
 use ssh2::MethodType;
@@ -30,6 +31,9 @@ const BLOCKING_CALLS: u32 = 1_000;
 
 /// With which an RSA key signs a login where only approved algorithms are used.
 const SIGNATURES: &str = "rsa-sha2-512,rsa-sha2-256";
+
+/// What libssh2 calls the MAC of a cipher that authenticates by itself.
+const INTEGRATED: &str = "INTEGRATED-AES-GCM";
 
 /// The most that is read of a known_hosts file.
 const MAX_KNOWN_HOSTS: u64 = 16 * 1024 * 1024;
@@ -73,9 +77,10 @@ impl SftpPartner {
         let guard = line.guard();
         dial.shake_hands(&mut session, &local.known_hosts).await?;
         dial.log_in(&session, &local.credential).await?;
+        let transport = agreed(&session);
         let sftp = dial.step(During::OpenSftp, session.sftp()).await?;
         guard.disarm();
-        Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout), line))
+        Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout, transport), line))
     }
 
     /// See [`hms_actors::ports::FilePartner::unchanged`].
@@ -177,8 +182,7 @@ impl Dial<'_> {
         }
         for (method, what, approved) in approved::ssh() {
             let agreed = session.methods(method).unwrap_or_default();
-            // A cipher that authenticates by itself needs no MAC: libssh2 then names none of its own.
-            if !approved.contains(&agreed) && !(what.starts_with("MAC") && !agreed.contains('-')) {
+            if !approved.contains(&agreed) && agreed != INTEGRATED {
                 return Err(Failure::configuration(format!(
                     "{host}: {what} `{agreed}` was agreed on, which is not approved (`fips: required`). Nothing was sent"
                 )));
@@ -233,6 +237,15 @@ impl Dial<'_> {
     fn failed(&self, during: During<'_>, error: &async_ssh2_lite::Error) -> Failure {
         failure(&self.host, during, error)
     }
+}
+
+/// Key exchange, host key, cipher and MAC of a session, the last two as they are towards the server. A cipher that
+/// authenticates by itself has no MAC.
+fn agreed(session: &AsyncSession<Stream>) -> Transport {
+    let methods = [MethodType::Kex, MethodType::HostKey, MethodType::CryptCs, MethodType::MacCs];
+    let names: Vec<&str> =
+        methods.into_iter().filter_map(|method| session.methods(method)).filter(|name| *name != INTEGRATED).collect();
+    Transport { protocol: "ssh", algorithms: names.join(" ") }
 }
 
 /// A file that isn't there knows nobody.
