@@ -5,6 +5,7 @@ mod anchors;
 mod endpoint;
 mod letters;
 mod lost;
+mod notes;
 mod operations;
 mod previews;
 pub(crate) mod publish;
@@ -16,7 +17,7 @@ mod webhook;
 mod world;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
@@ -81,10 +82,11 @@ impl Node {
         hms_actors::guard::remember_panics();
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
-        let settings = Reloaded::new(config.clone(), &clock).map_err(StartError::of)?;
+        let own = Arc::new(OnceLock::new());
+        let settings = Reloaded::new(config.clone(), &clock, own.clone()).map_err(StartError::of)?;
         let key = settings.secrets.own(AUDIT_SIGNING_KEY).map_err(StartError::of)?;
         let (store, notary, feeds) = open_stores(config, clock.clone(), key).await?;
-        let world = World::new((store, notary), feeds, Arc::new(Metrics::new()), clock, settings);
+        let world = World::new((store, notary), feeds, Arc::new(Metrics::new()), clock, settings, own);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
         let for_actors = world.clone();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
@@ -99,6 +101,8 @@ impl Node {
         let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
         let server = admin::serve(backend, listen, limits, REQUESTS)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
+        // Before that there is nothing to be reached there.
+        let _ = world.own.set(server.address);
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
         let anchors = anchors::start(&world);

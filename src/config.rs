@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use url::Url;
 
+use crate::egress::Allowed;
 use crate::recipe::model::Recipe;
 use crate::recipe::own::TicketWebhook;
 use crate::record;
@@ -32,6 +33,12 @@ pub struct NodeConfig {
     pub secrets_dir: Option<PathBuf>,
     /// Secret name → hosts that may be given it.
     pub secret_hosts: BTreeMap<String, Vec<String>>,
+    /// The only places that the node may connect to. `None`: not restricted.
+    pub egress: Option<Vec<Allowed>>,
+    /// Whether only approved algorithms are used.
+    pub fips: bool,
+    /// Whether the node was started with `--insecure-loopback`.
+    pub insecure_loopback: bool,
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
@@ -84,6 +91,7 @@ impl ConnectTo {
 pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub insecure_loopback: bool,
 }
 
 /// The file that is read when none is named, if it is there.
@@ -95,11 +103,12 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
     let mut config = NodeConfig::load(file.or_else(|| default.exists().then_some(default)))?;
     config.data_dir = overrides.data_dir.unwrap_or(config.data_dir);
     config.listen = overrides.listen.unwrap_or(config.listen);
+    config.insecure_loopback = overrides.insecure_loopback;
     Ok(config)
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -133,9 +142,9 @@ record! {
         optional policies_dir: Text,
         /// What the fields of feeds are. Not available yet.
         optional catalog: Text,
-        /// Approved algorithms only. Not available yet.
-        optional fips: Text,
-        /// Where the node may connect to. Not available yet.
+        /// `required`: approved algorithms only, over TLS and SSH; a node that can't does not start.
+        optional fips: Fips,
+        /// Where the node may connect to. Default: everywhere but to this machine and to what is never a target.
         optional egress: EgressDoc,
         /// Where checkpoints of the audit log are anchored: paths of files, or urls of witnesses.
         optional anchors: Vec<Located<Text>>,
@@ -162,7 +171,7 @@ record! {
     /// Where the node may connect to.
     pub struct EgressDoc as "`egress`" {
         /// Hosts, or networks as CIDR.
-        required allow: Vec<Located<Text>>,
+        required allow: Vec<Located<Allowed>>,
     }
 }
 
@@ -221,6 +230,9 @@ impl Check<'_, '_> {
             known_hosts: self.path(doc.known_hosts).or(default_known_hosts),
             secrets_dir: self.path(doc.secrets_dir),
             secret_hosts: self.secret_hosts(doc.secret_hosts),
+            egress: doc.egress.and_then(|egress| allowed(egress.value)),
+            insecure_loopback: false,
+            fips: doc.fips.is_some(),
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
@@ -318,6 +330,26 @@ impl Check<'_, '_> {
     }
 }
 
+/// `fips: required`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fips;
+
+impl FromText for Fips {
+    const EXPECTED: &'static str = "`required`";
+    fn from_text(text: &str) -> Result<Self, Option<String>> {
+        let help = || "without the key, everything that TLS 1.2 and OpenSSH's defaults offer is used".to_owned();
+        (text == "required").then_some(Self).ok_or_else(|| Some(help()))
+    }
+    fn pattern() -> Option<&'static str> {
+        Some("^required$")
+    }
+}
+
+/// `None` only if an error was reported.
+fn allowed(doc: EgressDoc) -> Option<Vec<Allowed>> {
+    Some(doc.allow?.value.into_iter().map(|entry| entry.value).collect())
+}
+
 /// `host:port`, the host in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort(pub String, pub u16);
@@ -385,6 +417,8 @@ dedupe_window: 2h
 limits: {body: 1MiB, disk: 1GiB, feed_disk: 512MiB}
 secret_hosts: {GIS_KEY: [gis.vdot.gov]}
 anchors: [anchors/audit.txt, 'https://witness.example/add']
+egress: {allow: [10.0.0.0/8, gis.vdot.gov, '127.0.0.1']}
+fips: required
 ",
         )
         .unwrap();
@@ -399,6 +433,7 @@ anchors: [anchors/audit.txt, 'https://witness.example/add']
         assert_eq!(config.limits, Limits { body: 1 << 20, disk: 1 << 30, feed_disk: 512 << 20 });
         assert_eq!(config.secret_hosts["GIS_KEY"], ["gis.vdot.gov"]);
         assert_eq!(config.timezone, Tz::America__New_York);
+        assert_eq!((config.egress.map(|allow| allow.len()), config.fips), (Some(3), true));
     }
 
     #[test]
@@ -412,6 +447,8 @@ retention: 0s
 tls: {cert: a, key: b}
 secret_hosts: {HMS_TOKEN: [a]}
 anchors: ['https://a:b@witness', same, same, 'http://']
+egress: {allow: [10.0.0.1/8]}
+fips: yes please
 ",
         )
         .unwrap_err();
@@ -428,6 +465,8 @@ anchors: ['https://a:b@witness', same, same, 'http://']
             "an anchor's url holds no credentials",
             "`/etc/hms/same` is given twice",
             "expected a path, or an http or https url, found `http://`",
+            "did you mean `10.0.0.0/8`?",
+            "hms.yaml:10:7: error: expected `required`, found `yes please`",
         ] {
             assert!(errors.contains(expected), "{expected}\n\n{errors}");
         }

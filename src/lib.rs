@@ -1,15 +1,18 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`proof`], [`yaml`] and the recipe's checked model.
+//! except that all may use [`config`], [`secrets`], [`egress`], [`approved`], [`fault`], [`mark`], [`proof`], [`yaml`] and the
+//! recipe's checked model.
 
 pub mod adapters;
 pub mod admin;
 pub mod app;
+pub mod approved;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod egress;
 pub mod fault;
 pub mod feeds;
 pub mod formats;

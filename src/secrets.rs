@@ -15,7 +15,7 @@ use hms_actors::failure::Failure;
 use hms_actors::id::TargetName;
 
 /// What a target's secrets end in, whatever they are for.
-const SUFFIXES: [&str; 5] = ["KEY", "TOKEN", "PASSWORD", "CLIENT_SECRET", "SSH_KEY"];
+const SUFFIXES: [&str; 7] = ["KEY", "TOKEN", "PASSWORD", "CLIENT_SECRET", "SSH_KEY", "CERT", "CLIENT_CERT"];
 
 /// The node's own names: no recipe may send their values anywhere.
 const OWN_PREFIX: &str = "HMS_";

@@ -16,7 +16,7 @@ use crate::event::{Event, Key};
 use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, Timestamp};
 use crate::policy::circuit::CircuitMemory;
-use crate::receipt::{Cause, Entry, Receipt};
+use crate::receipt::{Cause, Entry, Receipt, Transport};
 use crate::settled::Settled;
 use crate::work::{Place, Work};
 
@@ -203,6 +203,11 @@ pub trait FileHost {
 
     /// Renames within a folder and syncs it where that is possible. Never overwrites: it fails if `to` exists.
     async fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure>;
+
+    /// What protects the connection, if there is a connection to protect.
+    fn transport(&self) -> Option<Transport> {
+        None
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,15 +18,24 @@ pub enum Receipt {
         duration_ms: u64,
     },
     /// Where the row stands: `file_offset` and `length` are the event's own row.
-    /// `fsync` is false when the server does not offer it.
+    /// `fsync` is false when the server does not offer it. `transport` is that of the connection over which it was
+    /// settled: after a cut that may be another one than that over which the bytes went.
     File {
         path: String,
         file_offset: u64,
         length: u64,
         fsync: bool,
+        transport: Option<Transport>,
     },
     /// An operator said that it arrived.
     Operator,
+}
+
+/// What protects a connection, as both sides agreed on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transport {
+    pub protocol: &'static str,
+    pub algorithms: String,
 }
 
 /// One record of the audit that concerns a target. The store adds `seq`, `time`, recipe, target and feed.

@@ -14,6 +14,7 @@ use hms_actors::ports::{Clock, EventLog};
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
 use tokio::sync::Mutex;
 
+use super::notes;
 use super::removal::begun_offsets;
 use super::world::World;
 use crate::recipe::model::{Adapter, From, Recipe, Target};
@@ -336,13 +337,19 @@ impl Operations {
         })
     }
 
-    /// What the recipe alone can't tell: two targets of a node never write to one file, and a target that is
-    /// served in another way is another target.
+    /// What the recipe alone can't tell: two targets of a node never write to one file, none leads where the node
+    /// connects to nothing, and a target that is served in another way is another target.
     fn check_targets(&self, current: Option<&Recipe>, new: &Recipe) -> Result<(), Refused> {
         let others: Vec<Recipe> =
             self.world.store.recipes().iter().filter_map(|other| parse_stored(other).ok()).collect();
         if let Some(meeting) = meeting::find(new, &others) {
             return Err(Refused::conflict(meeting.to_string()));
+        }
+        let settings = self.world.settings();
+        for target in &new.targets {
+            if let Some(refused) = notes::refused(&settings.egress, &settings.config.connect_to, target) {
+                return Err(Refused::conflict(format!("target `{}`: {refused}", target.name)));
+            }
         }
         let takes_requests = |target: &Target| matches!(target.adapter, Adapter::Rest(_));
         for target in &new.targets {

@@ -1,14 +1,18 @@
 //! What a recipe would send, offline: for `hms sync check`.
 
+use std::sync::{Arc, OnceLock};
+
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{TargetKey, Timestamp};
 use hms_actors::ports::Clock;
 
+use super::notes;
 use super::world::{SystemClock, path_of};
 use crate::adapters::rest;
 use crate::adapters::rows::RowFormat;
 use crate::config::{self, NodeConfig, Overrides};
+use crate::egress::{Egress, Rule};
 use crate::feeds::cloudevents;
 use crate::formats::Shape;
 use crate::recipe::heart;
@@ -20,27 +24,41 @@ use crate::secrets::Secrets;
 pub struct TargetPreview {
     pub target: String,
     pub guarantee: &'static str,
-    /// Request line, headers and body; or where the rows go, and the rows.
-    pub text: String,
+    /// Request line, headers and body; or where the rows go, and the rows. `None` without an event.
+    pub text: Option<String>,
     /// Names of secrets of which none is there.
     pub missing_secrets: Vec<String>,
+    /// What this machine lacks for the target: where secrets were looked for, and where it would not connect to.
+    pub notes: Vec<String>,
 }
 
-/// Target by target, exactly what would leave the node. `event` is a structured CloudEvent, or its data alone.
-pub fn preview(recipe: &Recipe, event: &[u8]) -> Result<Vec<TargetPreview>, String> {
+/// Target by target, exactly what would leave the node. `event` is a structured CloudEvent, or its data alone; without
+/// one, only what can be said of the targets themselves.
+pub fn preview(recipe: &Recipe, event: Option<&[u8]>) -> Result<Vec<TargetPreview>, String> {
     let config = config::load(None, Overrides::default()).map_err(|errors| errors.to_string())?;
     let secrets = Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone());
-    let event = parse_event(recipe, event)?;
+    let own = OnceLock::from(config.listen);
+    let egress = Egress::new(config.egress.clone(), false, Arc::new(own));
+    let event = event.map(|event| parse_event(recipe, event)).transpose()?;
     let preview = |target: &Target| {
+        let wanted = notes::wanted(&secrets, target);
+        let mut found: Vec<String> = wanted.iter().filter_map(|wanted| wanted.problem(&secrets)).collect();
+        match notes::refused(&egress, &config.connect_to, target) {
+            // Whether the node was started with `--insecure-loopback` can't be known here.
+            Some(refused) if refused.rule == Rule::Loopback => found.push(refused.to_string()),
+            Some(refused) => return Err(format!("target `{}`: {refused}", target.name)),
+            None => {}
+        }
+        let text = event.as_ref().map(|event| text(recipe, target, &config, event)).transpose();
         Ok(TargetPreview {
             target: target.name.to_string(),
             guarantee: heart::guarantee(target),
-            text: text(recipe, target, &config, &event)?,
-            missing_secrets: missing(&secrets, target)?,
+            text: text.map_err(|failure| failure.message)?,
+            missing_secrets: wanted.iter().flat_map(|wanted| wanted.missing(&secrets)).collect(),
+            notes: found,
         })
     };
-    let previews: Result<Vec<TargetPreview>, Failure> = recipe.targets.iter().map(preview).collect();
-    previews.map_err(|failure| failure.message)
+    recipe.targets.iter().map(preview).collect()
 }
 
 fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
@@ -101,26 +119,4 @@ fn rows(
         format!(" (a new file begins with {:?})", text(&rows.header))
     };
     Ok(format!("{path}{header}\n\n{}", text(&rows.bytes)))
-}
-
-/// Names under which a target's secrets are looked for, if none of them is there.
-fn missing(secrets: &Secrets, target: &Target) -> Result<Vec<String>, Failure> {
-    use crate::recipe::model::{Auth, SftpAuth};
-    let wanted = |suffix: &str, explicit: &Option<String>| secrets.names_for(&target.name, suffix, explicit.as_deref());
-    let names = match &target.adapter {
-        Adapter::Rest(rest) => match &rest.auth {
-            None => return Ok(Vec::new()),
-            Some(Auth::ApiKey { secret, .. }) => wanted("KEY", secret)?,
-            Some(Auth::Bearer { secret }) => wanted("TOKEN", secret)?,
-            Some(Auth::Basic { secret, .. }) => wanted("PASSWORD", secret)?,
-            Some(Auth::OAuth2ClientCredentials { secret, .. }) => wanted("CLIENT_SECRET", secret)?,
-        },
-        Adapter::Sftp(sftp) => match &sftp.auth {
-            SftpAuth::Key { secret } => wanted("SSH_KEY", &Some(secret.clone()))?,
-            SftpAuth::Password { secret } => wanted("PASSWORD", secret)?,
-            SftpAuth::Derived => [wanted("SSH_KEY", &None)?, wanted("PASSWORD", &None)?].concat(),
-        },
-        Adapter::File(_) => return Ok(Vec::new()),
-    };
-    Ok(if secrets.present(&names) { Vec::new() } else { names })
 }

@@ -1,8 +1,9 @@
 //! The world that a node's actors are given: clock, log, ledger, partners and witness, made of real parts.
 //! What can be reloaded (configuration, secrets, TLS) is read here when a partner is made.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
@@ -12,11 +13,13 @@ use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
 
 use crate::adapters::file::{Busy, LocalPartner};
-use crate::adapters::rest::{RestContext, RestPartner, tls_config};
+use crate::adapters::rest::{RestContext, RestPartner, Tls};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
+use crate::approved;
 use crate::clock;
 use crate::config::NodeConfig;
+use crate::egress::Egress;
 use crate::fault;
 use crate::feeds::FeedLog;
 use crate::formats::Shape;
@@ -36,6 +39,8 @@ pub(super) struct World {
     /// Local files on which an operation has not come back.
     busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
+    /// Where the admin endpoint listens, once it does.
+    pub own: Arc<OnceLock<SocketAddr>>,
     /// The recipe that was read last, and its text: the targets of one ask for it one after the other.
     read_last: Mutex<Option<(Arc<str>, Arc<Recipe>)>>,
 }
@@ -44,19 +49,26 @@ pub(super) struct World {
 pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
+    pub egress: Egress,
     pub rest: Arc<RestContext>,
 }
 
 impl Reloaded {
-    pub fn new(config: NodeConfig, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
+    /// `own` is where the node itself listens, once it does.
+    pub fn new(config: NodeConfig, clock: &Arc<SystemClock>, own: Arc<OnceLock<SocketAddr>>) -> Result<Self, Failure> {
+        if config.fips {
+            approved::check()?;
+        }
         let secrets = Arc::new(Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone()));
+        let egress = Egress::new(config.egress.clone(), config.insecure_loopback, own);
         let rest = Arc::new(RestContext {
             secrets: secrets.clone(),
             connect_to: config.connect_to.clone(),
-            tls: tls_config(config.tls_ca_file.as_deref())?,
+            egress: egress.clone(),
+            tls: Tls::new(config.tls_ca_file.as_deref(), config.fips)?,
             clock: clock.clone(),
         });
-        Ok(Self { config, secrets, rest })
+        Ok(Self { config, secrets, egress, rest })
     }
 }
 
@@ -67,6 +79,7 @@ impl World {
         metrics: Arc<Metrics>,
         clock: Arc<SystemClock>,
         settings: Reloaded,
+        own: Arc<OnceLock<SocketAddr>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -76,6 +89,7 @@ impl World {
             clock,
             busy: Busy::default(),
             settings: RwLock::new(Arc::new(settings)),
+            own,
             read_last: Mutex::default(),
         })
     }
@@ -85,7 +99,7 @@ impl World {
     }
 
     pub fn reload(&self, config: NodeConfig) -> Result<(), Failure> {
-        let new = Arc::new(Reloaded::new(config, &self.clock)?);
+        let new = Arc::new(Reloaded::new(config, &self.clock, self.own.clone())?);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -175,6 +189,8 @@ impl Partners for Made {
                 let context = SftpContext {
                     secrets: settings.secrets.clone(),
                     connect_to: settings.config.connect_to.clone(),
+                    egress: settings.egress.clone(),
+                    approved_only: settings.config.fips,
                     known_hosts: settings.config.known_hosts.clone().unwrap_or_default(),
                 };
                 Ok(Rc::new(SftpPartner::new(key, sftp, shape, path_of, context)))

@@ -40,12 +40,13 @@ impl Check {
                 return Err(invalid(&findings));
             }
         };
-        let Some(event) = self.event()? else {
-            return good(&self.file, &recipe, json);
-        };
-        let previews = app::preview(&recipe, &event).map_err(|error| Error::Invalid(error.to_string()))?;
+        let event = self.event()?;
+        let previews = app::preview(&recipe, event.as_deref()).map_err(Error::Invalid)?;
         if json {
             return render::line(&as_json(&recipe, &previews));
+        }
+        if event.is_none() {
+            render::line(&format!("✓ {}: {} is valid", self.file.display(), recipe.id))?;
         }
         previews.iter().try_for_each(show)
     }
@@ -80,18 +81,14 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Error {
     Error::Usage(format!("{} can't be read: {error}", file.display()))
 }
 
-fn good(file: &Path, recipe: &Recipe, json: bool) -> Result<(), Error> {
-    if json {
-        return render::line(&json!({"id": recipe.id, "targets": []}).to_string());
-    }
-    render::line(&format!("✓ {}: {} is valid", file.display(), recipe.id))
-}
-
 fn show(preview: &TargetPreview) -> Result<(), Error> {
+    let Some(text) = &preview.text else {
+        return preview.notes.iter().try_for_each(|note| render::line(&format!("  {}: {note}", preview.target)));
+    };
     render::line(&format!("── {}  ({})", preview.target, preview.guarantee))?;
-    render::line(preview.text.trim_end_matches('\n'))?;
-    for secret in &preview.missing_secrets {
-        render::line(&format!("(secret {secret} is not set here)"))?;
+    render::line(text.trim_end_matches('\n'))?;
+    for note in &preview.notes {
+        render::line(&format!("({note})"))?;
     }
     render::line("")
 }
@@ -105,6 +102,7 @@ fn as_json(recipe: &Recipe, previews: &[TargetPreview]) -> String {
                 "guarantee": preview.guarantee,
                 "sends": preview.text,
                 "missing_secrets": preview.missing_secrets,
+                "notes": preview.notes,
             })
         })
         .collect();

@@ -33,7 +33,7 @@ pub(crate) struct Serve {
     /// The node's configuration [default: hms.yaml, if there is one]
     #[arg(long, value_name = "F")]
     config: Option<PathBuf>,
-    /// Ask for no token; refused on any address but loopback
+    /// Ask for no token, and let targets be on this machine; refused on any address but loopback
     #[arg(long)]
     insecure_loopback: bool,
 }
@@ -47,7 +47,11 @@ impl Serve {
     }
 
     fn config(&self) -> Result<NodeConfig, Error> {
-        let overrides = Overrides { data_dir: self.data_dir.clone(), listen: self.listen };
+        let overrides = Overrides {
+            data_dir: self.data_dir.clone(),
+            listen: self.listen,
+            insecure_loopback: self.insecure_loopback,
+        };
         config::load(self.config.as_deref(), overrides).map_err(|error| Error::Usage(error.to_string()))
     }
 }

@@ -181,6 +181,7 @@ impl Check<'_, '_> {
         let batch = self.batch(doc);
         let auth = doc.auth.as_ref().and_then(|auth| auth::rest(auth, self.errors));
         let headers = headers::check(doc.headers.as_ref(), auth.as_ref(), self.errors);
+        self.client_cert(doc);
         Some(RestTarget {
             url: doc.url.as_ref()?.value.text.clone(),
             method: doc.method.map_or(Method::Post, |method| method.value),
@@ -190,7 +191,17 @@ impl Check<'_, '_> {
             timeout: self.timeout(doc),
             concurrency: usize::try_from(doc.concurrency.map_or(CONCURRENCY, |n| n.value.0)).unwrap_or(1),
             idempotency_honoured: doc.idempotency.map(|honoured| honoured.value) == Some(Idempotency::Honoured),
+            client_cert: doc.client_cert.as_ref().map(|cert| cert.value.0.clone()),
         })
+    }
+
+    fn client_cert(&mut self, doc: &TargetDoc) {
+        if let (Some(cert), Some(url)) = (&doc.client_cert, &doc.url)
+            && !url.value.text.to_ascii_lowercase().starts_with("https:")
+        {
+            let error = self.errors.error(cert.at, "`client_cert` is for TLS, and the url is not https");
+            error.help("use https, or remove the key");
+        }
     }
 
     fn batch(&mut self, doc: &TargetDoc) -> Batch {

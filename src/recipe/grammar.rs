@@ -19,7 +19,7 @@ use crate::yaml::tree::{Node, Value};
 use crate::yaml::values::{Number, Pairs, SecretName, Text};
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-pub const UNAVAILABLE: &[&str] = &["classification", "residency", "on_deny", "client_cert", "protect"];
+pub const UNAVAILABLE: &[&str] = &["classification", "residency", "on_deny", "protect"];
 
 record! {
     /// A sync recipe: what to copy, where, and how often.

@@ -14,7 +14,7 @@ pub mod model;
 pub mod own;
 pub mod schedule;
 pub mod template;
-mod url_template;
+pub(crate) mod url_template;
 pub mod values;
 
 use crate::yaml::diagnostics::Collector;

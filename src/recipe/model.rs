@@ -67,6 +67,8 @@ pub struct RestTarget {
     pub concurrency: usize,
     /// Whether the partner honours `Idempotency-Key`.
     pub idempotency_honoured: bool,
+    /// Name of the secret with the certificate and key for mutual TLS.
+    pub client_cert: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hms_actors::event::EventRef;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::policy::circuit::{CircuitMemory, CircuitState};
-use hms_actors::receipt::{Cause, Entry, Receipt};
+use hms_actors::receipt::{Cause, Entry, Receipt, Transport};
 use serde::{Deserialize, Serialize};
 
 /// One line of the audit.
@@ -141,6 +141,9 @@ pub enum Proof {
         /// Only ever `false`: the server can't sync.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fsync: Option<bool>,
+        /// Protocol → what both sides agreed on, if the connection is one that is protected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transport: Option<BTreeMap<String, String>>,
     },
     Word(Word),
 }
@@ -259,8 +262,9 @@ impl From<Receipt> for Proof {
                 let response_sha256 = hex::encode(response_sha256);
                 Self::Rest { status, url, idempotency_key, response_sha256, duration_ms }
             }
-            Receipt::File { path, file_offset, length, fsync } => {
-                Self::File { path, file_offset, length, fsync: (!fsync).then_some(false) }
+            Receipt::File { path, file_offset, length, fsync, transport } => {
+                let of = |Transport { protocol, algorithms }| BTreeMap::from([(protocol.to_owned(), algorithms)]);
+                Self::File { path, file_offset, length, fsync: (!fsync).then_some(false), transport: transport.map(of) }
             }
             Receipt::Operator => Self::Word(Word::Operator),
         }

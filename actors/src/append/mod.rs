@@ -287,6 +287,7 @@ impl Appender {
 
     /// What makes the delivery done.
     fn arrived(&self, plan: &Plan, synced: Synced) -> Arrived {
+        let transport = self.connection.as_ref().and_then(|connection| connection.host.transport());
         let delivered = |(row, file_offset, bytes): (&Row, u64, &[u8])| Entry::Delivered {
             event: EventRef { offset: row.offset, id: row.id.clone() },
             attempt: self.attempts,
@@ -296,6 +297,7 @@ impl Appender {
                 file_offset,
                 length: u64::from(row.length),
                 fsync: synced.0,
+                transport: transport.clone(),
             },
             letter: plan.letter,
         };

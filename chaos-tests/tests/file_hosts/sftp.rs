@@ -10,6 +10,7 @@ use hms_actors::id::Timestamp;
 use hms_actors::ports::{FileHost, FilePartner, Synced, WriteTo};
 use hms_sync::adapters::sftp::{SftpContext, SftpPartner};
 use hms_sync::config::ConnectTo;
+use hms_sync::egress::Egress;
 use hms_sync::recipe::model::{SftpAuth, SftpTarget};
 use hms_sync::secrets::Secrets;
 
@@ -24,6 +25,8 @@ pub struct Setup {
     pub known_hosts: String,
     pub secrets: Vec<(String, String)>,
     pub connect_to: ConnectTo,
+    pub egress: Egress,
+    pub approved_only: bool,
 }
 
 impl Setup {
@@ -37,6 +40,8 @@ impl Setup {
             known_hosts: sshd.known_as(HOST, "ed25519"),
             secrets: vec![("FINANCE_SSH_KEY".into(), sshd.read("client"))],
             connect_to: ConnectTo(BTreeMap::from([((HOST.into(), 22), ("127.0.0.1".into(), sshd.port))])),
+            egress: Egress::new(None, true, Arc::default()),
+            approved_only: false,
         }
     }
 
@@ -44,7 +49,9 @@ impl Setup {
         let known_hosts = sshd.path("known_hosts");
         std::fs::write(&known_hosts, &self.known_hosts).unwrap();
         let secrets = Arc::new(Secrets::new(self.secrets.clone(), None, BTreeMap::new()));
-        let context = SftpContext { secrets, connect_to: self.connect_to.clone(), known_hosts };
+        let egress = self.egress.clone();
+        let (connect_to, approved_only) = (self.connect_to.clone(), self.approved_only);
+        let context = SftpContext { secrets, connect_to, egress, approved_only, known_hosts };
         let path = sshd.path("grants.csv").display().to_string();
         SftpPartner::new(key("cobol_finance"), &self.target, shape(), Box::new(move |_, _| path.clone()), context)
     }
@@ -261,4 +268,79 @@ async fn a_new_connection_ends_the_one_before_and_an_error_ends_its_own() {
     assert!(first.length("/nonexistent").await.unwrap_err().message.contains("was closed"));
     assert!(second.read("/nonexistent", 0, 1).await.is_err());
     assert!(second.length("/nonexistent").await.unwrap_err().message.contains("was closed"));
+}
+
+#[tokio::test]
+async fn this_machine_is_no_host_of_a_recipe_unless_the_operator_leads_there() {
+    let sshd = Sshd::start();
+    let strict = Egress::new(None, false, Arc::default());
+    let mut setup = Setup { egress: strict.clone(), ..Setup::of(&sshd) };
+    assert!(connect(&setup.partner(&sshd)).await.is_ok(), "`connect_to` leads to exactly this address and port");
+    setup.connect_to = ConnectTo::default();
+    setup.target.port = sshd.port;
+    for host in ["127.0.0.1", "localhost", "127.1", "0x7f000001", "::ffff:127.0.0.1"] {
+        setup.target.host = host.into();
+        setup.is_refused(&sshd, &[host, "a loopback address", "`egress:"]).await;
+    }
+    assert_eq!(sshd.log().matches("Connection from").count(), 1);
+}
+
+/// A setup with `fips: required`, keys that are approved, and a server with these settings.
+fn approved_only(setting: &str) -> (Sshd, Setup) {
+    let sshd = Sshd::with(&format!("Subsystem sftp internal-sftp\n{setting}"));
+    let secrets = vec![("FINANCE_SSH_KEY".to_owned(), sshd.ecdsa_client())];
+    let setup = Setup { approved_only: true, known_hosts: sshd.known_as(HOST, "ecdsa"), secrets, ..Setup::of(&sshd) };
+    (sshd, setup)
+}
+
+#[tokio::test]
+async fn approved_algorithms_alone_are_enough_for_an_ordinary_server() {
+    for setting in ["", "Ciphers aes256-ctr\nMACs hmac-sha2-256", "KexAlgorithms ecdh-sha2-nistp384"] {
+        let (sshd, setup) = approved_only(setting);
+        let mut host = connect(&setup.partner(&sshd)).await.unwrap_or_else(|failure| panic!("{setting}: {failure}"));
+        assert_eq!(host.length("/nonexistent").await, Ok(None), "{setting}");
+        let agreed = host.transport().expect("a session is protected");
+        assert!(agreed.protocol == "ssh" && agreed.algorithms.contains("ecdsa-sha2-nistp256"), "{agreed:?}");
+        let wanted = setting.split_whitespace().nth(1).unwrap_or("ecdh-sha2-nistp256");
+        assert!(agreed.algorithms.contains(wanted), "{agreed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_approved_algorithms_is_refused_in_words() {
+    for setting in [
+        "KexAlgorithms curve25519-sha256",
+        "Ciphers chacha20-poly1305@openssh.com",
+        "Ciphers aes256-ctr\nMACs hmac-sha1",
+        "HostKeyAlgorithms ssh-ed25519",
+    ] {
+        let (sshd, setup) = approved_only(setting);
+        setup.is_refused(&sshd, &["no approved algorithm", "`fips: required`", "ecdh-sha2-nistp256"]).await;
+        nothing_was_sent_to(&sshd);
+        let ordinary = Setup { approved_only: false, known_hosts: sshd.known_as(HOST, "ed25519"), ..setup };
+        if setting.starts_with("Kex") || setting.starts_with("Host") || setting.contains("chacha") {
+            assert!(connect(&ordinary.partner(&sshd)).await.is_ok(), "{setting} is enough without `fips: required`");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_login_key_that_is_not_approved_is_refused_before_a_connection() {
+    let (sshd, mut setup) = approved_only("");
+    setup.secrets = vec![("FINANCE_SSH_KEY".into(), sshd.read("client"))];
+    setup.is_refused(&sshd, &["`FINANCE_SSH_KEY` is an Ed25519 key", "ECDSA or RSA"]).await;
+    assert!(!sshd.path("sshd.log").exists());
+}
+
+#[tokio::test]
+async fn a_host_key_is_rotated_by_adding_the_new_one() {
+    let sshd = Sshd::start();
+    sshd.another_key("");
+    let (old, new) = (sshd.known_as(HOST, "ed25519"), format!("{HOST} {}", sshd.read("another.pub")));
+    for known_hosts in [format!("{old}{new}"), format!("{new}{old}")] {
+        let setup = Setup { known_hosts, ..Setup::of(&sshd) };
+        assert!(connect(&setup.partner(&sshd)).await.is_ok());
+    }
+    let replaced = Setup { known_hosts: new, ..Setup::of(&sshd) };
+    replaced.is_refused(&sshd, &["host key changed"]).await;
 }

@@ -66,6 +66,14 @@ impl Sshd {
         self.read("another")
     }
 
+    /// A key of another kind that the server knows as well; the private half.
+    pub fn ecdsa_client(&self) -> String {
+        generate(self.folder.path(), "ecdsa", "client_ecdsa", "");
+        let both = self.read("client.pub") + &self.read("client_ecdsa.pub");
+        std::fs::write(self.path("authorized_keys"), both).unwrap();
+        self.read("client_ecdsa")
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         self.read("sshd.log")

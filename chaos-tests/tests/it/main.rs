@@ -25,6 +25,7 @@ mod partners;
 mod publishing;
 mod rebuild;
 mod rest;
+mod secrets;
 mod throttling;
 mod tickets;
 mod tidy;

@@ -24,7 +24,7 @@ use crate::recipe::model;
 use crate::secrets::{Secret, Secrets};
 
 /// How long reading a secret may take.
-const READ: Duration = Duration::from_secs(10);
+pub(super) const READ: Duration = Duration::from_secs(10);
 
 /// Where secrets come from: in a node that is [`Secrets`].
 pub trait FindSecret: Send + Sync {

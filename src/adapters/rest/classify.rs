@@ -22,6 +22,7 @@ use hms_actors::failure::{Failure, FailureKind};
 use hms_actors::id::Timestamp;
 
 use super::client::Answer;
+use crate::egress::Refused;
 
 /// A partner that asks for more waits no longer than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -84,6 +85,9 @@ pub(super) fn no_answer(error: &reqwest::Error, host: &str, timeout: Duration) -
     if error.is_builder() {
         return Failure::configuration(format!("{host}: this is not a request: {}", innermost(error)));
     }
+    if let Some(refused) = refused(error) {
+        return refused.into();
+    }
     if error.is_connect() {
         return Failure::transient_definite(format!("no connection to {host}: {}", innermost(error)));
     }
@@ -91,6 +95,18 @@ pub(super) fn no_answer(error: &reqwest::Error, host: &str, timeout: Duration) -
         return Failure::transient(format!("no answer from {host} within {timeout:?}"));
     }
     Failure::transient(format!("{host} broke off: {}", innermost(error)))
+}
+
+/// The address was not to be connected to.
+fn refused(error: &reqwest::Error) -> Option<Refused> {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(refused) = found.downcast_ref::<Refused>() {
+            return Some(refused.clone());
+        }
+        cause = found.source();
+    }
+    None
 }
 
 /// The first cause, in its own words. It names neither the url nor a header.

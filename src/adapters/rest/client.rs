@@ -1,26 +1,25 @@
-//! How requests travel: TLS, time limits, `connect_to`, and what is kept of an answer.
+//! How requests travel: time limits, `connect_to`, and what is kept of an answer.
 //! No redirects, no proxies, no retries: an attempt is one request. Not what an answer means.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, StatusCode, redirect, retry};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::{Host, Url};
 
 use hms_actors::failure::Failure;
 
-use super::classify;
 use super::request::Prepared;
+use super::tls::ClientCert;
+use super::{RestContext, classify};
 use crate::config::ConnectTo;
+use crate::egress::{Egress, Way};
 
 /// Shorter than what servers grant (75 s and less): a connection that is reused isn't one that is being closed.
 const IDLE: Duration = Duration::from_secs(15);
@@ -36,9 +35,11 @@ pub(super) const ANSWER: usize = 64 * 1024;
 pub(super) struct Endpoint {
     route: Route,
     timeout: Duration,
+    egress: Egress,
     tls: Arc<ClientConfig>,
-    /// The client, and the generation of secrets with which its connections were made.
-    client: RefCell<Option<(u64, Client)>>,
+    client_cert: Option<ClientCert>,
+    /// The client, and the generations of secret and certificate with which its connections were made.
+    client: RefCell<Option<((u64, u64), Client)>>,
 }
 
 /// An answer, as far as it matters.
@@ -53,16 +54,29 @@ pub(super) struct Answer {
 
 impl Endpoint {
     /// `url` gives scheme, host and port; paths differ from request to request.
-    pub fn new(url: &Url, timeout: Duration, connect_to: &ConnectTo, tls: Arc<ClientConfig>) -> Result<Self, Failure> {
-        Ok(Self { route: Route::new(url, connect_to)?, timeout, tls, client: RefCell::new(None) })
+    pub fn new(url: &Url, timeout: Duration, context: &RestContext) -> Result<Self, Failure> {
+        let (route, egress) = (Route::new(url, &context.connect_to)?, context.egress.clone());
+        let tls = context.tls.plain();
+        Ok(Self { route, timeout, egress, tls, client_cert: None, client: RefCell::new(None) })
+    }
+
+    /// The same, with a certificate of our own for who asks for one.
+    pub fn with_client_cert(self, client_cert: Option<ClientCert>) -> Self {
+        Self { client_cert, ..self }
     }
 
     /// One request, one answer, within the timeout. A new `generation` closes the connections of the old one.
     pub async fn send(&self, request: Prepared, generation: u64) -> Result<Answer, Failure> {
         let begun = Instant::now();
+        let url = self.route.to(request.url);
+        self.check_literal(&url)?;
+        let (certificate, tls) = match &self.client_cert {
+            Some(certificate) => certificate.current().await?,
+            None => (0, self.tls.clone()),
+        };
         let sent = self
-            .client(generation)?
-            .request(request.method, self.route.to(request.url))
+            .client((generation, certificate), &tls)?
+            .request(request.method, url)
             .headers(request.headers)
             .body(request.body)
             .send();
@@ -79,22 +93,32 @@ impl Endpoint {
         Ok(Answer { status, retry_after, body, took: begun.elapsed() })
     }
 
-    fn client(&self, generation: u64) -> Result<Client, Failure> {
+    /// An address in a url is connected to as it is: nobody looks it up, so nobody else would judge it.
+    fn check_literal(&self, url: &Url) -> Result<(), Failure> {
+        let address = match url.host() {
+            Some(Host::Ipv4(address)) => IpAddr::from(address),
+            Some(Host::Ipv6(address)) => IpAddr::from(address),
+            Some(Host::Domain(_)) | None => return Ok(()),
+        };
+        Ok(self.egress.judge(&self.route.way, (address, self.route.port).into())?)
+    }
+
+    fn client(&self, generation: (u64, u64), tls: &ClientConfig) -> Result<Client, Failure> {
         let mut kept = self.client.borrow_mut();
         if let Some((made, client)) = &*kept
             && *made == generation
         {
             return Ok(client.clone());
         }
-        let client = self.build()?;
+        let client = self.build(tls)?;
         *kept = Some((generation, client.clone()));
         Ok(client)
     }
 
-    fn build(&self) -> Result<Client, Failure> {
+    fn build(&self, tls: &ClientConfig) -> Result<Client, Failure> {
         Client::builder()
-            .tls_backend_preconfigured(ClientConfig::clone(&self.tls))
-            .dns_resolver(Lookup { instead: self.route.instead.clone() })
+            .tls_backend_preconfigured(tls.clone())
+            .dns_resolver(Lookup { way: self.route.way.clone(), egress: self.egress.clone() })
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
@@ -112,8 +136,7 @@ impl Endpoint {
 struct Route {
     /// For messages: `host:port` of the recipe, and that of `connect_to` if there is one.
     name: String,
-    /// The host that is looked up in place of the recipe's.
-    instead: Option<String>,
+    way: Way,
     /// The address in place of the recipe's, if that is an address: those are never looked up.
     address: Option<IpAddr>,
     port: u16,
@@ -126,13 +149,14 @@ impl Route {
         };
         let bare = host.to_string().trim_matches(['[', ']']).to_owned();
         let (to, to_port) = connect_to.resolve(&bare, port);
-        let mut route = Self { name: format!("{host}:{port}"), instead: None, address: None, port: to_port };
+        let way = Way::new(&bare, port, connect_to);
+        let mut route = Self { name: format!("{host}:{port}"), way, address: None, port: to_port };
         if (to, to_port) != (&bare, port) {
             route.name = format!("{} (at {to}:{to_port})", route.name);
         }
         match (host, to.parse()) {
             _ if to == bare => {}
-            (Host::Domain(_), _) => route.instead = Some(to.to_owned()),
+            (Host::Domain(_), _) => {}
             (_, Ok(address)) if url.scheme() == "http" => route.address = Some(address),
             _ => {
                 let why = "only a host with a name can be somewhere else; over http an address can be at another one";
@@ -152,50 +176,19 @@ impl Route {
     }
 }
 
-/// Looks names up as the system does, but for the one host that stands in.
+/// Looks up the host at the end of the way, whatever the name in the url is, and gives out only what may be
+/// connected to.
 struct Lookup {
-    instead: Option<String>,
+    way: Way,
+    egress: Egress,
 }
 
 impl Resolve for Lookup {
-    fn resolve(&self, name: Name) -> Resolving {
-        let host = self.instead.clone().unwrap_or_else(|| name.as_str().to_owned());
+    fn resolve(&self, _: Name) -> Resolving {
+        let (way, egress) = (self.way.clone(), self.egress.clone());
         Box::pin(async move {
-            // Port 0: the client puts in the url's.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found = egress.look_up(&way).await?;
+            Ok(Box::new(egress.permit(&way, found)?.into_iter()) as Addrs)
         })
     }
-}
-
-/// TLS 1.2 and 1.3 with the system's roots and those of `extra_roots` (PEM). Made once for all partners.
-pub fn tls_config(extra_roots: Option<&Path>) -> Result<Arc<ClientConfig>, Failure> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    let (_, unreadable) = roots.add_parsable_certificates(system.certs);
-    for error in &system.errors {
-        tracing::warn!(%error, "some of the system's root certificates can't be read");
-    }
-    if unreadable > 0 {
-        tracing::debug!(unreadable, "some of the system's root certificates are not usable");
-    }
-    if let Some(path) = extra_roots {
-        add_roots(&mut roots, path)?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Failure::node(format!("no TLS: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
-    let wrong = |why: String| Failure::configuration(format!("tls_ca_file `{}`: {why}", path.display()));
-    let before = roots.len();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.len() == before { Err(wrong("it holds no certificate".to_owned())) } else { Ok(()) }
 }

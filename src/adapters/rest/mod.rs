@@ -1,6 +1,6 @@
 //! The REST adapter: a partner that takes requests over HTTP/1.1 and answers with a status.
 //!
-//! request.rs makes the request, auth.rs and token.rs its auth header, client.rs carries it, classify.rs says what
+//! request.rs makes the request, auth.rs and token.rs its auth header, client.rs carries it over tls.rs, classify.rs says what
 //! came back. Here they meet in one attempt. Not here: when an attempt is made, and what follows from its outcome.
 
 mod auth;
@@ -9,13 +9,14 @@ mod client;
 mod cloudevents;
 mod request;
 mod template;
+mod tls;
 mod token;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use reqwest::header::HeaderName;
-use rustls::ClientConfig;
 use sha2::{Digest, Sha256};
 
 use hms_actors::event::{Event, Key};
@@ -26,10 +27,12 @@ use hms_actors::receipt::Receipt;
 
 use self::auth::Auth;
 pub use self::auth::FindSecret;
-pub use self::client::tls_config;
 use self::client::{Answer, Endpoint};
 use self::request::{Encoder, Prepared};
+use self::tls::ClientCert;
+pub use self::tls::Tls;
 use crate::config::ConnectTo;
+use crate::egress::Egress;
 use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::{RestTarget, Source};
@@ -38,8 +41,8 @@ use crate::recipe::model::{RestTarget, Source};
 pub struct RestContext {
     pub secrets: Arc<dyn FindSecret>,
     pub connect_to: ConnectTo,
-    /// From [`tls_config`].
-    pub tls: Arc<ClientConfig>,
+    pub egress: Egress,
+    pub tls: Arc<Tls>,
     pub clock: Arc<dyn Clock + Send + Sync>,
 }
 
@@ -72,8 +75,15 @@ impl RestPartner {
         let name = key.target.clone();
         let encoder = encoder(key, source, map, target)?;
         let url = encoder.url().base();
+        let client_cert = target.client_cert.as_ref().map(|cert| ClientCert {
+            name: cert.clone(),
+            target: name.clone(),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            context: context.clone(),
+            kept: RefCell::default(),
+        });
         let auth = target.auth.as_ref().map(|auth| Auth::new(&name, auth, url, target.timeout, context.clone()));
-        let endpoint = Endpoint::new(url, target.timeout, &context.connect_to, context.tls.clone())?;
+        let endpoint = Endpoint::new(url, target.timeout, &context)?.with_client_cert(client_cert);
         Ok(Self { auth: auth.transpose()?, endpoint, encoder, context })
     }
 

@@ -48,6 +48,7 @@ pub fn target(url: &str) -> RestTarget {
         timeout: Duration::from_secs(10),
         concurrency: 8,
         idempotency_honoured: false,
+        client_cert: None,
     }
 }
 
@@ -97,7 +98,8 @@ pub fn world(safe: Arc<Safe>, places: &[(&str, u16, u16)], roots: Option<&Path>)
     Arc::new(RestContext {
         secrets: safe,
         connect_to: ConnectTo(places.iter().map(moved).collect()),
-        tls: tls_config(roots).unwrap(),
+        egress: Egress::new(None, true, Arc::default()),
+        tls: Tls::new(roots, false).unwrap(),
         clock: Arc::new(Fixed),
     })
 }

@@ -55,7 +55,7 @@ impl TokenSource {
         context: &RestContext,
     ) -> Result<Self, Failure> {
         let url = checked(url).map_err(|why| Failure::configuration(format!("token_url `{url}`: {why}")))?;
-        let endpoint = Endpoint::new(&url, timeout, &context.connect_to, context.tls.clone())?;
+        let endpoint = Endpoint::new(&url, timeout, context)?;
         let form =
             Serializer::new(String::new()).append_pair("grant_type", "client_credentials").extend_pairs(form).finish();
         Ok(Self { url, client_id: client_id.to_owned(), form: form.into(), endpoint, timeout, kept: Mutex::new(None) })

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hms_actors::failure::Failure;
 use hms_actors::id::TargetName;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretSlice};
 
 use super::stream::Stream;
 use crate::recipe::model::SftpAuth;
@@ -49,6 +49,17 @@ impl Credential {
         Ok(Self::Key(secret))
     }
 
+    /// Whether it may be used where only approved algorithms are.
+    pub fn check_approved(&self) -> Result<(), Failure> {
+        match self {
+            Self::Key(key) if is_ed25519(key.value.expose_secret()) => Err(Failure::configuration(format!(
+                "secret `{}` is an Ed25519 key, which `fips: required` leaves out: give an ECDSA or RSA key",
+                key.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     pub fn fingerprint(&self) -> Fingerprint {
         let (Self::Key(secret) | Self::Password(secret)) = self;
         secret.fingerprint()
@@ -73,8 +84,21 @@ fn has_passphrase(key: &str) -> bool {
     if key.contains("BEGIN ENCRYPTED PRIVATE KEY") || key.contains("Proc-Type: 4,ENCRYPTED") {
         return true;
     }
-    let body: String = key.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-    let bytes = STANDARD.decode(body).unwrap_or_default();
+    let bytes = body(key);
     // `openssh-key-v1\0`, then the cipher's name with its length.
     bytes.strip_prefix(b"openssh-key-v1\0").is_some_and(|rest| !rest.starts_with(b"\0\0\0\x04none"))
+}
+
+/// By the name of OpenSSH's format, or by the object identifier of PKCS #8.
+fn is_ed25519(key: &str) -> bool {
+    const IDENTIFIER: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+    let bytes = SecretSlice::from(body(key));
+    let has = |name: &[u8]| bytes.expose_secret().windows(name.len()).any(|window| window == name);
+    has(b"ssh-ed25519") || (key.contains("BEGIN PRIVATE KEY") && has(IDENTIFIER))
+}
+
+/// The bytes of a key in PEM or in OpenSSH's format.
+fn body(key: &str) -> Vec<u8> {
+    let text: String = key.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    STANDARD.decode(text).unwrap_or_default()
 }

@@ -69,6 +69,20 @@ pub fn is_not_offered(error: &Error) -> bool {
     matches!(status(error), Some(raw::LIBSSH2_FX_OP_UNSUPPORTED | raw::LIBSSH2_FX_PERMISSION_DENIED))
 }
 
+/// Whether a handshake failed of algorithms that only one side has. libssh2 says the same of some broken exchanges.
+pub fn has_nothing_in_common(error: &Error) -> bool {
+    let code = error.as_ssh2().map(ssh2::Error::code);
+    matches!(
+        code,
+        Some(ErrorCode::Session(
+            raw::LIBSSH2_ERROR_KEX_FAILURE
+                | raw::LIBSSH2_ERROR_KEY_EXCHANGE_FAILURE
+                | raw::LIBSSH2_ERROR_METHOD_NONE
+                | raw::LIBSSH2_ERROR_HOSTKEY_INIT
+        ))
+    )
+}
+
 /// Whether the server answered at all: the session can be used further.
 pub fn is_answer(error: &Error) -> bool {
     status(error).is_some()

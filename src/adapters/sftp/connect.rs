@@ -9,22 +9,31 @@ use std::time::Duration;
 
 use async_ssh2_lite::{AsyncSession, SessionConfiguration};
 use hms_actors::failure::Failure;
+use hms_actors::receipt::Transport;
 use hms_actors::work::Place;
 use sha2::{Digest, Sha256};
 use ssh2::MethodType;
 use tokio::net::TcpStream;
 
 use super::auth::Credential;
-use super::classify::{During, failure};
+use super::classify::{During, failure, has_nothing_in_common};
 use super::host::{SftpHost, within};
 use super::known_hosts::{KnownHosts, Verdict, fingerprint, name_of};
 use super::stream::{Line, Stream};
 use super::{SftpContext, SftpPartner};
+use crate::approved;
+use crate::egress::Way;
 use crate::secrets::Fingerprint;
 
 /// A libssh2 call that blocks (closing a handle in a destructor) gives up after this. The line is ended before
 /// any such call; this is for the day on which that is forgotten.
 const BLOCKING_CALLS: u32 = 1_000;
+
+/// With which an RSA key signs a login where only approved algorithms are used.
+const SIGNATURES: &str = "rsa-sha2-512,rsa-sha2-256";
+
+/// What libssh2 calls the MAC of a cipher that authenticates by itself.
+const INTEGRATED: &str = "INTEGRATED-AES-GCM";
 
 /// The most that is read of a known_hosts file.
 const MAX_KNOWN_HOSTS: u64 = 16 * 1024 * 1024;
@@ -68,9 +77,10 @@ impl SftpPartner {
         let guard = line.guard();
         dial.shake_hands(&mut session, &local.known_hosts).await?;
         dial.log_in(&session, &local.credential).await?;
+        let transport = agreed(&session);
         let sftp = dial.step(During::OpenSftp, session.sftp()).await?;
         guard.disarm();
-        Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout), line))
+        Ok((SftpHost::new(sftp, line.clone(), dial.host, dial.timeout, transport), line))
     }
 
     /// See [`hms_actors::ports::FilePartner::unchanged`].
@@ -84,8 +94,12 @@ impl SftpPartner {
         let secrets = Arc::clone(&self.context.secrets);
         let (target, auth) = (self.key.target.clone(), self.target.auth.clone());
         let (known_hosts, host) = (self.context.known_hosts.clone(), place.host.clone());
+        let approved_only = self.context.approved_only;
         let read = tokio::task::spawn_blocking(move || {
             let credential = Credential::find(&secrets, &target, &auth, &host)?;
+            if approved_only {
+                credential.check_approved()?;
+            }
             let text = read_known_hosts(&known_hosts)?;
             let made_with = MadeWith { secret: credential.fingerprint(), known_hosts: Sha256::digest(&text).into() };
             Ok(Local { known_hosts: KnownHosts::parse(&text), credential, made_with })
@@ -100,8 +114,12 @@ impl SftpPartner {
 
 impl Dial<'_> {
     async fn tcp(&self) -> Result<(Stream, Line), Failure> {
-        let (host, port) = self.context.connect_to.resolve(&self.place.host, self.place.port);
-        let connected = self.step(During::Connect, TcpStream::connect((host, port))).await;
+        let way = Way::new(&self.place.host, self.place.port, &self.context.connect_to);
+        let (host, port) = way.end();
+        let found = self.step(During::Connect, self.context.egress.look_up(&way)).await;
+        let found = found.map_err(|failure| self.name_detour(failure, host, port))?;
+        let permitted = self.context.egress.permit(&way, found)?;
+        let connected = self.step(During::Connect, TcpStream::connect(permitted.as_slice())).await;
         let stream = connected.map_err(|failure| self.name_detour(failure, host, port))?;
         Stream::new(stream).map_err(|error| self.failed(During::Connect, &error.into()))
     }
@@ -117,13 +135,60 @@ impl Dial<'_> {
     async fn shake_hands(&self, session: &mut AsyncSession<Stream>, known: &KnownHosts) -> Result<(), Failure> {
         let name = name_of(&self.place.host, self.place.port);
         let supported = self.step(During::Handshake, session.supported_algs(MethodType::HostKey)).await?;
-        let preference = preference(&known.key_types(&name), &supported).join(",");
-        self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference)).await?;
-        self.step(During::Handshake, session.handshake()).await?;
+        let mut preference = preference(&known.key_types(&name), &supported);
+        if self.context.approved_only {
+            preference.retain(|method| approved::is_host_key(method));
+            for (method, _, approved) in approved::ssh() {
+                self.step(During::Handshake, session.method_pref(method, &approved.join(","))).await?;
+            }
+            self.step(During::Handshake, session.method_pref(MethodType::SignAlgo, SIGNATURES)).await?;
+        }
+        self.step(During::Handshake, session.method_pref(MethodType::HostKey, &preference.join(","))).await?;
+        let mut nothing_in_common = false;
+        let shaking = async {
+            let shaken = session.handshake().await;
+            shaken.inspect_err(|error| nothing_in_common = has_nothing_in_common(error))
+        };
+        let shaken = self.step(During::Handshake, shaking).await;
+        if self.context.approved_only {
+            self.check_approved(session, &shaken, nothing_in_common)?;
+        }
+        shaken?;
         let shown = session
             .host_key()
             .ok_or_else(|| Failure::configuration(format!("{}: the server has shown no host key", self.host)))?;
         self.check(&name, shown.0, known.check(&name, shown.0))
+    }
+
+    /// What was asked for is not trusted to be what was agreed on.
+    fn check_approved(
+        &self,
+        session: &AsyncSession<Stream>,
+        shaken: &Result<(), Failure>,
+        nothing_in_common: bool,
+    ) -> Result<(), Failure> {
+        let host = &self.host;
+        if nothing_in_common {
+            let offers: Vec<String> =
+                approved::ssh()[..3].iter().map(|(_, what, names)| format!("{what}: {}", names.join(" "))).collect();
+            return Err(Failure::configuration(format!(
+                "{host}: the server offers no approved algorithm (`fips: required` in hms.yaml), or broke off the \
+                 exchange of keys. It has to offer one of each: {}. Nothing was sent",
+                offers.join("; ")
+            )));
+        }
+        if shaken.is_err() {
+            return Ok(());
+        }
+        for (method, what, approved) in approved::ssh() {
+            let agreed = session.methods(method).unwrap_or_default();
+            if !approved.contains(&agreed) && agreed != INTEGRATED {
+                return Err(Failure::configuration(format!(
+                    "{host}: {what} `{agreed}` was agreed on, which is not approved (`fips: required`). Nothing was sent"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses every key but the one that the host is known by, in words that say what to do.
@@ -172,6 +237,15 @@ impl Dial<'_> {
     fn failed(&self, during: During<'_>, error: &async_ssh2_lite::Error) -> Failure {
         failure(&self.host, during, error)
     }
+}
+
+/// Key exchange, host key, cipher and MAC of a session, the last two as they are towards the server. A cipher that
+/// authenticates by itself has no MAC.
+fn agreed(session: &AsyncSession<Stream>) -> Transport {
+    let methods = [MethodType::Kex, MethodType::HostKey, MethodType::CryptCs, MethodType::MacCs];
+    let names: Vec<&str> =
+        methods.into_iter().filter_map(|method| session.methods(method)).filter(|name| *name != INTEGRATED).collect();
+    Transport { protocol: "ssh", algorithms: names.join(" ") }
 }
 
 /// A file that isn't there knows nobody.

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use hms_actors::failure::Failure;
 use hms_actors::ports::{FileHost, Synced, WriteTo};
+use hms_actors::receipt::Transport;
 use ssh2::{OpenFlags, OpenType, RenameFlags};
 
 use super::classify::{During, ended, failure, is_answer, is_missing, is_not_offered, timed_out};
@@ -29,6 +30,7 @@ pub struct SftpHost {
     /// For messages.
     host: String,
     timeout: Duration,
+    transport: Transport,
 }
 
 #[async_trait(?Send)]
@@ -97,11 +99,21 @@ impl FileHost for SftpHost {
         self.step(during, self.sftp.rename(Path::new(from), Path::new(to), Some(flags))).await?;
         self.sync_folder(to).await
     }
+
+    fn transport(&self) -> Option<Transport> {
+        Some(self.transport.clone())
+    }
 }
 
 impl SftpHost {
-    pub(super) fn new(sftp: AsyncSftp<Stream>, line: Rc<Line>, host: String, timeout: Duration) -> Self {
-        Self { sftp, line, host, timeout }
+    pub(super) fn new(
+        sftp: AsyncSftp<Stream>,
+        line: Rc<Line>,
+        host: String,
+        timeout: Duration,
+        transport: Transport,
+    ) -> Self {
+        Self { sftp, line, host, timeout, transport }
     }
 
     /// One operation: it succeeds, or it is the session's last.

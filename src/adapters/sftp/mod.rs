@@ -22,6 +22,7 @@ use hms_actors::work::Place;
 
 use super::rows::{PathOf, RowFormat};
 use crate::config::ConnectTo;
+use crate::egress::Egress;
 use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::SftpTarget;
@@ -45,6 +46,9 @@ pub struct SftpPartner {
 pub struct SftpContext {
     pub secrets: Arc<Secrets>,
     pub connect_to: ConnectTo,
+    pub egress: Egress,
+    /// Whether nothing but approved algorithms is used.
+    pub approved_only: bool,
     /// Read for each connection. The names in it are those of the recipes, whatever `connect_to` says.
     pub known_hosts: PathBuf,
 }

@@ -39,7 +39,7 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
         response_sha256: [2; 32],
         duration_ms: 12,
     };
-    let unsynced = Receipt::File { path: "/p".to_owned(), file_offset: 1, length: 2, fsync: false };
+    let unsynced = Receipt::File { path: "/p".to_owned(), file_offset: 1, length: 2, fsync: false, transport: None };
     let by = |offset, receipt| Entry::Delivered {
         event: event(offset),
         attempt: 1,

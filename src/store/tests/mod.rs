@@ -95,7 +95,8 @@ fn whole_event(offset: Offset) -> Event {
 }
 
 pub fn delivered(offset: Offset) -> Entry {
-    let receipt = Receipt::File { path: "/inbox/a.csv".to_owned(), file_offset: offset * 10, length: 10, fsync: true };
+    let (path, file_offset) = ("/inbox/a.csv".to_owned(), offset * 10);
+    let receipt = Receipt::File { path, file_offset, length: 10, fsync: true, transport: None };
     Entry::Delivered { event: event(offset), attempt: 1, payload_sha256: [1; 32], receipt, letter: None }
 }
 

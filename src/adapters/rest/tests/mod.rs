@@ -1,5 +1,7 @@
 //! The adapter against real sockets.
 
+mod egress;
 mod login;
+mod mutual;
 mod travel;
 mod wire;

@@ -149,7 +149,8 @@ async fn connect_to_may_name_a_host() {
     let context = RestContext {
         secrets: Arc::new(Safe::default()),
         connect_to: ConnectTo([(("partner.example".into(), 80), ("localhost".into(), server.port))].into()),
-        tls: tls_config(None).unwrap(),
+        egress: Egress::new(None, true, Arc::default()),
+        tls: Tls::new(None, false).unwrap(),
         clock: nowhere_else().clock.clone(),
     };
     attempt(&target("http://partner.example/"), &Arc::new(context)).await.unwrap();
@@ -214,7 +215,7 @@ fn an_address_cannot_be_checked_at_another_address() {
 #[test]
 fn a_file_of_roots_that_holds_none_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let failure = tls_config(Some(file.path())).unwrap_err();
+    let failure = Tls::new(Some(file.path()), false).unwrap_err();
     assert!(failure.message.ends_with("it holds no certificate"), "{failure}");
-    assert_eq!(tls_config(Some("gone.pem".as_ref())).unwrap_err().kind, FailureKind::Configuration);
+    assert_eq!(Tls::new(Some("gone.pem".as_ref()), false).unwrap_err().kind, FailureKind::Configuration);
 }
