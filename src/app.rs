@@ -2,6 +2,7 @@
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
 mod endpoint;
+mod keyring;
 mod letters;
 mod lost;
 mod operations;
@@ -26,11 +27,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, TlsFiles};
 use crate::feeds::{self, FeedLog};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use endpoint::Endpoint;
+use keyring::Keyring;
 use operations::{Operations, reader};
 use webhook::Webhook;
 use world::{Reloaded, SystemClock, World};
@@ -65,6 +67,7 @@ pub struct Node {
     root: Addr<Root>,
     arbiters: Vec<Arbiter>,
     server: admin::Server,
+    tls: Option<Arc<admin::Tls>>,
     operations: Arc<Operations>,
     webhook: Arc<Webhook>,
     housekeeping: JoinHandle<()>,
@@ -77,7 +80,9 @@ impl Node {
         hms_actors::guard::remember_panics();
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
+        let (insecure, data_dir, tls) = (config.insecure_loopback, config.data_dir.clone(), config.tls.clone());
         let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
+        let keyring = Arc::new(Keyring::open(&data_dir).map_err(StartError::of)?);
         let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
         let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
@@ -91,12 +96,17 @@ impl Node {
         operations.start_all().await;
         // Every reader is known now: what none of them needs may go.
         world.feeds.start_retention();
-        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
-        let server = admin::serve(backend, listen, limits, REQUESTS)
+        let tls = read_tls(&tls).await?.map(admin::Tls::new);
+        let access = admin::Access { insecure_loopback: insecure, tls: tls.clone() };
+        if !insecure {
+            keyring.let_the_owner_in(&world).await.map_err(StartError::of)?;
+        }
+        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone(), keyring));
+        let server = admin::serve(backend, listen, limits, REQUESTS, access)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
-        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following })
+        Ok(Self { world, root, arbiters, server, tls, operations, webhook, housekeeping, following })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -118,7 +128,16 @@ impl Node {
 
     /// Takes a new configuration. Addresses and directories stay what they were at the start.
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
+        let tls = read_tls(&config.tls).await?;
+        if tls.is_some() != self.tls.is_some() {
+            return Err(StartError::Part("`tls` comes and goes only with a restart".to_owned()));
+        }
+        let both = self.tls.as_ref().zip(tls);
+        both.iter().try_for_each(|(now, new)| now.can_become(new)).map_err(StartError::of)?;
         self.world.reload(config).map_err(StartError::of)?;
+        if let Some((now, new)) = both {
+            now.replace(new);
+        }
         self.webhook.catch_up().await;
         self.operations.start_all().await;
         Ok(())
@@ -147,6 +166,12 @@ impl Node {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(4)
+}
+
+async fn read_tls(files: &Option<TlsFiles>) -> Result<Option<admin::Material>, StartError> {
+    let Some(files) = files.clone() else { return Ok(None) };
+    let read = tokio::task::spawn_blocking(move || admin::Material::read(&files));
+    read.await.map_err(StartError::of)?.map(Some).map_err(StartError::of)
 }
 
 /// Opening blocks on the disk, for as long as a recovery takes.

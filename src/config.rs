@@ -23,6 +23,8 @@ use crate::yaml::values::{FromText, Pairs, SecretName, Size, Text};
 pub struct NodeConfig {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    /// No token is asked for. Only ever true on loopback.
+    pub insecure_loopback: bool,
     pub timezone: Tz,
     pub connect_to: ConnectTo,
     pub tls_ca_file: Option<PathBuf>,
@@ -33,8 +35,19 @@ pub struct NodeConfig {
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
+    /// TLS of the admin endpoint.
+    pub tls: Option<TlsFiles>,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, which are asked for then.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Bytes.
@@ -64,6 +77,7 @@ impl ConnectTo {
 pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub insecure_loopback: bool,
 }
 
 /// The file that is read when none is named, if it is there.
@@ -75,11 +89,12 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
     let mut config = NodeConfig::load(file.or_else(|| default.exists().then_some(default)))?;
     config.data_dir = overrides.data_dir.unwrap_or(config.data_dir);
     config.listen = overrides.listen.unwrap_or(config.listen);
+    config.insecure_loopback = overrides.insecure_loopback;
     Ok(config)
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -121,7 +136,7 @@ record! {
         optional anchors: Vec<Located<Text>>,
         /// Told of each ticket: a url, or a mapping with the keys of a `rest` target.
         optional ticket_webhook: TicketWebhook,
-        /// TLS of the admin endpoint. Not available yet.
+        /// TLS of the admin endpoint.
         optional tls: TlsDoc,
     }
 }
@@ -153,7 +168,7 @@ record! {
         required cert: Text,
         /// Its key, in PEM.
         required key: Text,
-        /// Who signs the certificates of clients.
+        /// Who signs the certificates of clients, which are asked for then.
         optional client_ca: Text,
     }
 }
@@ -195,6 +210,7 @@ impl Check<'_, '_> {
         Some(NodeConfig {
             data_dir: self.path(doc.data_dir).unwrap_or_else(|| PathBuf::from("./hms-data")),
             listen: doc.listen.map_or(SocketAddr::from(([127, 0, 0, 1], 8700)), |listen| listen.value),
+            insecure_loopback: false,
             timezone: doc.timezone.map_or(Tz::UTC, |zone| zone.value),
             connect_to: self.connect_to(doc.connect_to),
             tls_ca_file: self.path(doc.tls_ca_file),
@@ -204,6 +220,7 @@ impl Check<'_, '_> {
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
+            tls: self.tls(doc.tls),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
         })
     }
@@ -215,6 +232,12 @@ impl Check<'_, '_> {
             self.errors.error(at, "`~` needs the home folder, and there is none").help("give the whole path");
         }
         Some(self.home?.join(in_home))
+    }
+
+    fn tls(&mut self, doc: Field<TlsDoc>) -> Option<TlsFiles> {
+        let TlsDoc { cert, key, client_ca, .. } = doc?.value;
+        // The grammar has complained of one that is missing.
+        Some(TlsFiles { cert: self.path(cert)?, key: self.path(key)?, client_ca: self.path(client_ca) })
     }
 
     fn connect_to(&mut self, pairs: Field<Pairs<HostPort>>) -> ConnectTo {
@@ -333,6 +356,7 @@ retention: 1d
 dedupe_window: 2h
 limits: {body: 1MiB, disk: 1GiB, feed_disk: 512MiB}
 secret_hosts: {GIS_KEY: [gis.vdot.gov]}
+tls: {cert: own.pem, key: ~/own.key, client_ca: /etc/clients.pem}
 ",
         )
         .unwrap();
@@ -345,6 +369,9 @@ secret_hosts: {GIS_KEY: [gis.vdot.gov]}
         assert_eq!(config.limits, Limits { body: 1 << 20, disk: 1 << 30, feed_disk: 512 << 20 });
         assert_eq!(config.secret_hosts["GIS_KEY"], ["gis.vdot.gov"]);
         assert_eq!(config.timezone, Tz::America__New_York);
+        let tls = config.tls.unwrap();
+        let client_ca = Some(PathBuf::from("/etc/clients.pem"));
+        assert_eq!(tls, TlsFiles { cert: "/etc/hms/own.pem".into(), key: "/home/ann/own.key".into(), client_ca });
     }
 
     #[test]
@@ -355,7 +382,7 @@ timezone: America/NewYork
 conect_to: {gis: 127.0.0.1:1}
 limits: {body: big, disk: 1MiB, feed_disk: 2MiB}
 retention: 0s
-tls: {cert: a, key: b}
+tls: {cert: a}
 secret_hosts: {HMS_TOKEN: [a]}
 ",
         )
@@ -368,7 +395,7 @@ secret_hosts: {HMS_TOKEN: [a]}
             "hms.yaml:4:16: error: expected a size",
             "hms.yaml:4:44: error: one feed (`feed_disk`) can't have more than all of them (`disk`)",
             "it must be longer than zero",
-            "hms.yaml:6:1: error: `tls` is part of the grammar but not available in this version",
+            "hms.yaml:6:6: error: missing key `key`",
             "hms.yaml:7:16: error: expected the name of a secret",
         ] {
             assert!(errors.contains(expected), "{expected}\n\n{errors}");

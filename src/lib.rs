@@ -1,8 +1,9 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
+//! except that all may use [`access`], [`config`], [`secrets`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
 
+pub mod access;
 pub mod adapters;
 pub mod admin;
 pub mod app;
