@@ -3,6 +3,7 @@
 
 mod anchors;
 mod endpoint;
+mod keyring;
 mod letters;
 mod lost;
 mod notes;
@@ -29,12 +30,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, TlsFiles};
 use crate::feeds::{self, FeedLog};
 use crate::metrics::Metrics;
 use crate::secrets::AUDIT_SIGNING_KEY;
 use crate::store::{Notary, Pace, Store};
 use endpoint::Endpoint;
+use keyring::Keyring;
 use operations::{Operations, reader};
 use webhook::Webhook;
 use world::{Reloaded, SystemClock, World};
@@ -69,6 +71,7 @@ pub struct Node {
     root: Addr<Root>,
     arbiters: Vec<Arbiter>,
     server: admin::Server,
+    tls: Option<Arc<admin::Tls>>,
     operations: Arc<Operations>,
     webhook: Arc<Webhook>,
     housekeeping: JoinHandle<()>,
@@ -83,9 +86,11 @@ impl Node {
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
         let own = Arc::new(OnceLock::new());
+        let (insecure, data_dir, tls) = (config.insecure_loopback, config.data_dir.clone(), config.tls.clone());
         let settings = Reloaded::new(config.clone(), &clock, own.clone()).map_err(StartError::of)?;
         let key = settings.secrets.own(AUDIT_SIGNING_KEY).map_err(StartError::of)?;
         let (store, notary, feeds) = open_stores(config, clock.clone(), key).await?;
+        let keyring = Arc::new(Keyring::open(&data_dir).map_err(StartError::of)?);
         let world = World::new((store, notary), feeds, Arc::new(Metrics::new()), clock, settings, own);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
         let for_actors = world.clone();
@@ -98,15 +103,20 @@ impl Node {
         operations.start_all().await;
         // Every reader is known now: what none of them needs may go.
         world.feeds.start_retention();
-        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone()));
-        let server = admin::serve(backend, listen, limits, REQUESTS)
+        let tls = read_tls(&tls).await?.map(admin::Tls::new);
+        let access = admin::Access { insecure_loopback: insecure, tls: tls.clone() };
+        if !insecure {
+            keyring.let_the_owner_in(&world).await.map_err(StartError::of)?;
+        }
+        let backend = Arc::new(Endpoint::new(world.clone(), root.clone(), operations.clone(), keyring));
+        let server = admin::serve(backend, listen, limits, REQUESTS, access)
             .map_err(|error| StartError::Part(format!("the admin endpoint can't listen on {listen}: {error}")))?;
         // Before that there is nothing to be reached there.
         let _ = world.own.set(server.address);
         let housekeeping = actix_rt::spawn(keep_house(world.clone()));
         let following = actix_rt::spawn(webhook.clone().follow());
         let anchors = anchors::start(&world);
-        Ok(Self { world, root, arbiters, server, operations, webhook, housekeeping, following, anchors })
+        Ok(Self { world, root, arbiters, server, tls, operations, webhook, housekeeping, following, anchors })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -128,7 +138,16 @@ impl Node {
 
     /// Takes a new configuration. Addresses and directories stay what they were at the start.
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
+        let tls = read_tls(&config.tls).await?;
+        if tls.is_some() != self.tls.is_some() {
+            return Err(StartError::Part("`tls` comes and goes only with a restart".to_owned()));
+        }
+        let both = self.tls.as_ref().zip(tls);
+        both.iter().try_for_each(|(now, new)| now.can_become(new)).map_err(StartError::of)?;
         self.world.reload(config).map_err(StartError::of)?;
+        if let Some((now, new)) = both {
+            now.replace(new);
+        }
         self.webhook.catch_up().await;
         self.operations.start_all().await;
         Ok(())
@@ -159,6 +178,12 @@ impl Node {
 
 fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(4)
+}
+
+async fn read_tls(files: &Option<TlsFiles>) -> Result<Option<admin::Material>, StartError> {
+    let Some(files) = files.clone() else { return Ok(None) };
+    let read = tokio::task::spawn_blocking(move || admin::Material::read(&files));
+    read.await.map_err(StartError::of)?.map(Some).map_err(StartError::of)
 }
 
 /// Opening blocks on the disk, for as long as a recovery takes.

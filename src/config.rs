@@ -26,6 +26,8 @@ use crate::yaml::values::{FromText, Pairs, SecretName, Size, Text};
 pub struct NodeConfig {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
+    /// No token is asked for. Only ever true on loopback.
+    pub insecure_loopback: bool,
     pub timezone: Tz,
     pub connect_to: ConnectTo,
     pub tls_ca_file: Option<PathBuf>,
@@ -44,6 +46,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Where checkpoints of the audit are told to. Read at start.
     pub anchors: Vec<Anchor>,
+    /// TLS of the admin endpoint.
+    pub tls: Option<TlsFiles>,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
 }
@@ -62,6 +66,15 @@ impl fmt::Display for Anchor {
             Self::Http(url) => write!(f, "{url}"),
         }
     }
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, which are asked for then.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Bytes.
@@ -108,7 +121,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "catalog"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -150,7 +163,7 @@ record! {
         optional anchors: Vec<Located<Text>>,
         /// Told of each ticket: a url, or a mapping with the keys of a `rest` target.
         optional ticket_webhook: TicketWebhook,
-        /// TLS of the admin endpoint. Not available yet.
+        /// TLS of the admin endpoint.
         optional tls: TlsDoc,
     }
 }
@@ -182,7 +195,7 @@ record! {
         required cert: Text,
         /// Its key, in PEM.
         required key: Text,
-        /// Who signs the certificates of clients.
+        /// Who signs the certificates of clients, which are asked for then.
         optional client_ca: Text,
     }
 }
@@ -224,6 +237,7 @@ impl Check<'_, '_> {
         Some(NodeConfig {
             data_dir: self.path(doc.data_dir).unwrap_or_else(|| PathBuf::from("./hms-data")),
             listen: doc.listen.map_or(SocketAddr::from(([127, 0, 0, 1], 8700)), |listen| listen.value),
+            insecure_loopback: false,
             timezone: doc.timezone.map_or(Tz::UTC, |zone| zone.value),
             connect_to: self.connect_to(doc.connect_to),
             tls_ca_file: self.path(doc.tls_ca_file),
@@ -237,6 +251,7 @@ impl Check<'_, '_> {
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
             anchors: self.anchors(doc.anchors),
+            tls: self.tls(doc.tls),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
         })
     }
@@ -248,6 +263,12 @@ impl Check<'_, '_> {
             self.errors.error(at, "`~` needs the home folder, and there is none").help("give the whole path");
         }
         Some(self.home?.join(in_home))
+    }
+
+    fn tls(&mut self, doc: Field<TlsDoc>) -> Option<TlsFiles> {
+        let TlsDoc { cert, key, client_ca, .. } = doc?.value;
+        // The grammar has complained of one that is missing.
+        Some(TlsFiles { cert: self.path(cert)?, key: self.path(key)?, client_ca: self.path(client_ca) })
     }
 
     fn connect_to(&mut self, pairs: Field<Pairs<HostPort>>) -> ConnectTo {
@@ -419,6 +440,7 @@ secret_hosts: {GIS_KEY: [gis.vdot.gov]}
 anchors: [anchors/audit.txt, 'https://witness.example/add']
 egress: {allow: [10.0.0.0/8, gis.vdot.gov, '127.0.0.1']}
 fips: required
+tls: {cert: own.pem, key: ~/own.key, client_ca: /etc/clients.pem}
 ",
         )
         .unwrap();
@@ -434,6 +456,9 @@ fips: required
         assert_eq!(config.secret_hosts["GIS_KEY"], ["gis.vdot.gov"]);
         assert_eq!(config.timezone, Tz::America__New_York);
         assert_eq!((config.egress.map(|allow| allow.len()), config.fips), (Some(3), true));
+        let tls = config.tls.unwrap();
+        let client_ca = Some(PathBuf::from("/etc/clients.pem"));
+        assert_eq!(tls, TlsFiles { cert: "/etc/hms/own.pem".into(), key: "/home/ann/own.key".into(), client_ca });
     }
 
     #[test]
@@ -444,7 +469,7 @@ timezone: America/NewYork
 conect_to: {gis: 127.0.0.1:1}
 limits: {body: big, disk: 1MiB, feed_disk: 2MiB}
 retention: 0s
-tls: {cert: a, key: b}
+tls: {cert: a}
 secret_hosts: {HMS_TOKEN: [a]}
 anchors: ['https://a:b@witness', same, same, 'http://']
 egress: {allow: [10.0.0.1/8]}
@@ -460,7 +485,7 @@ fips: yes please
             "hms.yaml:4:16: error: expected a size",
             "hms.yaml:4:44: error: one feed (`feed_disk`) can't have more than all of them (`disk`)",
             "it must be longer than zero",
-            "hms.yaml:6:1: error: `tls` is part of the grammar but not available in this version",
+            "hms.yaml:6:6: error: missing key `key`",
             "hms.yaml:7:16: error: expected the name of a secret",
             "an anchor's url holds no credentials",
             "`/etc/hms/same` is given twice",

@@ -1,9 +1,10 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`egress`], [`approved`], [`fault`], [`mark`], [`proof`], [`yaml`] and the
-//! recipe's checked model.
+//! except that all may use [`access`], [`config`], [`secrets`], [`egress`], [`approved`], [`fault`], [`mark`], [`proof`], [`yaml`]
+//! and the recipe's checked model.
 
+pub mod access;
 pub mod adapters;
 pub mod admin;
 pub mod app;

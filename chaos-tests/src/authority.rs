@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -29,6 +29,24 @@ impl Authority {
     /// The root certificate, for `tls_ca_file`.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// Certificate and key of a server that is called `name`, in PEM.
+    pub fn pair(&self, name: &str) -> (String, String) {
+        self.issue(vec![name.to_owned()], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Certificate and key of a client, in PEM.
+    pub fn client(&self, name: &str) -> (String, String) {
+        self.issue(vec![name.to_owned()], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, names: Vec<String>, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let key = KeyPair::generate().expect("the ring provider makes P-256 keys");
+        let mut params = CertificateParams::new(names).expect("the names are DNS names or addresses");
+        params.extended_key_usages = vec![usage];
+        let certificate = params.signed_by(&key, &self.issuer).expect("the issuer can sign");
+        (certificate.pem(), key.serialize_pem())
     }
 
     /// What a server that is called `name` needs.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::wait;
@@ -12,10 +13,15 @@ use crate::wait;
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -55,9 +61,14 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
+        Self::over(builder(), format!("http://{address}"))
+    }
+
+    /// With settings of its own, such as certificates.
+    pub fn over(builder: reqwest::blocking::ClientBuilder, base: String) -> Self {
         // A proxy of the machine has no business between a test and its node.
-        let http = builder().no_proxy().timeout(wait::DEADLINE).build().expect("the settings are plain");
-        Self { base: format!("http://{address}"), http }
+        let http = builder.no_proxy().timeout(wait::DEADLINE).build().expect("the settings are plain");
+        Self { base, http }
     }
 
     pub fn base(&self) -> &str {
@@ -88,7 +99,11 @@ impl Client {
         let answer = request.body(body).send()?;
         let content_type = answer.headers().get("content-type").and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
-        Ok(Answer { status: answer.status().as_u16(), content_type, body: answer.bytes()?.to_vec() })
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let headers = answer.headers().iter().map(text).collect();
+        Ok(Answer { status: answer.status().as_u16(), content_type, headers, body: answer.bytes()?.to_vec() })
     }
 }
 

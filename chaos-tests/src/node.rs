@@ -21,6 +21,10 @@ pub struct Node {
     env: BTreeMap<String, String>,
     /// What `hms.yaml` says besides data folder and address.
     settings: String,
+    /// Whether it is started without `--insecure-loopback`.
+    asks_for_tokens: bool,
+    /// For a node that speaks TLS.
+    client: Option<Client>,
     log: Lines,
     running: Option<Child>,
 }
@@ -53,6 +57,8 @@ impl Node {
             port: Port::reserve(),
             env: BTreeMap::new(),
             settings: String::new(),
+            asks_for_tokens: false,
+            client: None,
             log: Lines::default(),
             running: None,
         }
@@ -67,6 +73,18 @@ impl Node {
     /// The node's next life is without the variable.
     pub fn unset(&mut self, name: &str) -> &mut Self {
         self.env.remove(name);
+        self
+    }
+
+    /// From the next start on it asks for tokens.
+    pub fn ask_for_tokens(&mut self) -> &mut Self {
+        self.asks_for_tokens = true;
+        self
+    }
+
+    /// How it is spoken to from now on.
+    pub fn speak_through(&mut self, client: Client) -> &mut Self {
+        self.client = Some(client);
         self
     }
 
@@ -111,7 +129,7 @@ impl Node {
     }
 
     pub fn http(&self) -> Client {
-        Client::new(self.port.address())
+        self.client.clone().unwrap_or_else(|| Client::new(self.port.address()))
     }
 
     /// Starts the node and waits until it is ready.
@@ -145,7 +163,10 @@ impl Node {
     /// The command that starts this node, for tests of starts that must fail.
     pub fn serve(&self) -> Command {
         let mut command = self.command();
-        command.args(["serve", "--insecure-loopback", "--config"]).arg(self.configuration());
+        command.args(["serve", "--config"]).arg(self.configuration());
+        if !self.asks_for_tokens {
+            command.arg("--insecure-loopback");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }

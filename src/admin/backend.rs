@@ -6,14 +6,24 @@ use hms_actors::id::{FeedName, RecipeId, TargetKey, TargetName};
 
 use super::problem::AdminError;
 use super::views::*;
+use crate::access::Presented;
 
 /// The node behind the endpoint. The HTTP workers call it from their own threads; a future stays on the one
 /// that called, and all of them should end by themselves. One that does not is dropped at the deadline of its route: being
 /// dropped may leave a request undone or done, but never half done.
 ///
-/// Lists are ordered by name or number. What isn't there is [`AdminError::not_found`].
+/// Lists are ordered by name or number. What isn't there is [`AdminError::not_found`]. `by` is the subject whose order it is:
+/// what changes something names it in the audit.
 #[async_trait(?Send)]
 pub trait Backend: Send + Sync {
+    /// Whose token it is. Takes as long for a wrong one as for a right one, and writes nothing.
+    fn present(&self, token: &str) -> Presented;
+    async fn tokens(&self) -> Result<Vec<TokenView>, AdminError>;
+    /// Errors: conflict when the name is taken; invalid.
+    async fn create_token(&self, wanted: NewToken, by: &str) -> Result<TokenCreated, AdminError>;
+    /// The token as it was; it is not valid any more on return. Errors: conflict for the last admin.
+    async fn revoke_token(&self, name: &str, by: &str) -> Result<TokenView, AdminError>;
+
     /// Takes all the events of a request or none, and returns once they are on disk to stay.
     /// Errors: bad envelope (invalid, unsupported content type), conflict, full, overloaded, unavailable.
     async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<Published, AdminError>;
@@ -23,38 +33,38 @@ pub trait Backend: Send + Sync {
     /// Checks a recipe, compares it with the one that runs and, unless `dry_run`, makes it the one that runs.
     /// Errors: [`AdminError::recipe`] with every finding; invalid when `id` isn't the recipe's own; conflict
     /// (with the counts) when a target that has work left would go and `abandon` isn't set.
-    async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions) -> Result<Applied, AdminError>;
+    async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions, by: &str) -> Result<Applied, AdminError>;
     async fn recipes(&self) -> Result<Vec<RecipeSummary>, AdminError>;
     async fn recipe(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
     /// Conflict (with the counts) when work is left and `abandon` isn't set.
-    async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<Deleted, AdminError>;
+    async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<Deleted, AdminError>;
     /// Returns when no call is in flight any more. Pausing what is paused changes nothing.
-    async fn pause(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
-    async fn resume(&self, id: &RecipeId) -> Result<RecipeView, AdminError>;
+    async fn pause(&self, id: &RecipeId, by: &str) -> Result<RecipeView, AdminError>;
+    async fn resume(&self, id: &RecipeId, by: &str) -> Result<RecipeView, AdminError>;
     /// Delivers what waits, now. With `wait` it returns when all of it was tried, otherwise at once with no targets.
-    async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<TargetRun>, AdminError>;
+    async fn run(&self, id: &RecipeId, wait: bool, by: &str) -> Result<Vec<TargetRun>, AdminError>;
 
     /// Every target of every recipe.
     async fn circuits(&self) -> Result<Vec<TargetView>, AdminError>;
     async fn target(&self, target: &TargetKey) -> Result<TargetView, AdminError>;
     /// The target as it is after the order. What is so already is left as it is.
     /// Errors: conflict for a probe where a doubt ticket holds the target, or the circuit is forced open.
-    async fn order_circuit(&self, target: &TargetKey, order: CircuitOrder) -> Result<TargetView, AdminError>;
+    async fn order_circuit(&self, target: &TargetKey, order: CircuitOrder, by: &str) -> Result<TargetView, AdminError>;
 
     /// `None`: open and resolved ones.
     async fn tickets(&self, state: Option<TicketState>) -> Result<Vec<TicketView>, AdminError>;
     async fn ticket(&self, number: u64) -> Result<TicketView, AdminError>;
     /// Errors: conflict when it is resolved already; invalid when `resolve` of a doubt ticket has no note.
-    async fn answer_ticket(&self, number: u64, answer: TicketAnswer) -> Result<TicketView, AdminError>;
+    async fn answer_ticket(&self, number: u64, answer: TicketAnswer, by: &str) -> Result<TicketView, AdminError>;
 
     async fn dead_letters(&self, wanted: &LettersWanted) -> Result<DeadLetterList, AdminError>;
     async fn dead_letter(&self, number: u64) -> Result<DeadLetterDetail, AdminError>;
     /// Delivers it to the target that missed it. Waits half a minute at most; a replay that takes longer goes on.
     /// Errors: conflict while one runs (with the member `replaying: true`), when its recipe or target is gone, and
     /// without `force` when it may have arrived; [`AdminError::partner`] when the partner refused it again.
-    async fn replay(&self, number: u64, options: ReplayOptions) -> Result<LetterOutcome, AdminError>;
+    async fn replay(&self, number: u64, options: ReplayOptions, by: &str) -> Result<LetterOutcome, AdminError>;
     /// Gives it up for good. Errors: conflict while a replay runs.
-    async fn drop_letter(&self, number: u64, reason: String) -> Result<LetterOutcome, AdminError>;
+    async fn drop_letter(&self, number: u64, reason: String, by: &str) -> Result<LetterOutcome, AdminError>;
 
     /// The tree of actors, from the node down.
     async fn supervision(&self) -> Result<ActorView, AdminError>;

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::backend::Backend;
+use super::door::Door;
 use super::problem::AdminError;
 
 /// How long a body may take to arrive.
@@ -27,6 +28,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// What all requests share.
 pub struct Node {
     pub backend: Arc<dyn Backend>,
+    pub door: Door,
     /// Largest body of a publisher, in bytes.
     pub body_limit: usize,
     /// A permit for each byte of body that may be in memory, over all requests.
@@ -36,14 +38,16 @@ pub struct Node {
 pub struct Call {
     pub node: Data<Node>,
     pub request: HttpRequest,
+    /// Who asks: the subject that the audit names.
+    pub by: String,
     payload: Payload,
     /// Held as long as the body may be in memory.
     room: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
-    pub fn new(node: Data<Node>, request: HttpRequest, payload: Payload) -> Self {
-        Self { node, request, payload, room: None }
+    pub fn new(node: Data<Node>, request: HttpRequest, payload: Payload, by: String) -> Self {
+        Self { node, request, by, payload, room: None }
     }
 
     pub fn feed(&self) -> Result<FeedName, AdminError> {
@@ -146,7 +150,7 @@ impl Call {
         parse(&self.segment(parameter)).map_err(|error| AdminError::invalid(format!("{parameter}: {error}")))
     }
 
-    fn segment(&self, parameter: &str) -> String {
+    pub fn segment(&self, parameter: &str) -> String {
         let written = self.request.match_info().get(parameter).unwrap_or_default();
         percent_decode_str(written).decode_utf8_lossy().into_owned()
     }

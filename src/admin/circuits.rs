@@ -39,5 +39,5 @@ pub async fn show(call: Call) -> Result<HttpResponse, AdminError> {
 pub async fn order(mut call: Call) -> Result<HttpResponse, AdminError> {
     let target = call.target()?;
     let order = call.json().await?;
-    answer(StatusCode::OK, &call.node.backend.order_circuit(&target, order).await?)
+    answer(StatusCode::OK, &call.node.backend.order_circuit(&target, order, &call.by).await?)
 }

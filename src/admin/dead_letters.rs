@@ -67,7 +67,7 @@ pub async fn show(call: Call) -> Result<HttpResponse, AdminError> {
 pub async fn replay(mut call: Call) -> Result<HttpResponse, AdminError> {
     let number = call.number()?;
     let options = call.json_or_default().await?;
-    let outcome = call.node.backend.replay(number, options).await?;
+    let outcome = call.node.backend.replay(number, options, &call.by).await?;
     let status = if outcome.state == LetterState::Replaying { StatusCode::ACCEPTED } else { StatusCode::OK };
     answer(status, &outcome)
 }
@@ -79,5 +79,5 @@ pub async fn give_up(call: Call) -> Result<HttpResponse, AdminError> {
         let detail = format!("query: `reason` says why it is given up, in 1 to {MAX_REASON} bytes");
         return Err(AdminError::invalid(detail));
     }
-    answer(StatusCode::OK, &call.node.backend.drop_letter(number, reason).await?)
+    answer(StatusCode::OK, &call.node.backend.drop_letter(number, reason, &call.by).await?)
 }

@@ -11,6 +11,7 @@ mod call;
 mod circuits;
 mod dead_letters;
 mod dispatch;
+mod door;
 mod feeds;
 mod health;
 mod metrics;
@@ -22,7 +23,11 @@ mod supervision;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod tls;
+mod tokens;
 
 pub use self::backend::Backend;
+pub use self::door::INSECURE_LOOPBACK;
 pub use self::problem::AdminError;
-pub use self::server::{Server, serve};
+pub use self::server::{Access, Server, serve};
+pub use self::tls::{Material, Tls};

@@ -8,6 +8,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
+use super::door::Needs;
 use super::problem::AdminError;
 use super::routes::{ROUTES, Route};
 
@@ -34,7 +35,7 @@ fn document() -> Value {
         "openapi": "3.1.0",
         "info": { "title": "hms-sync admin endpoint", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
-        "components": { "schemas": schemas },
+        "components": { "schemas": schemas, "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } } },
     })
 }
 
@@ -47,9 +48,22 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "parameters": parameters(route, generator),
         "responses": {
             (route.status.as_str()): { "description": "Done", "content": &answer },
-            "default": { "description": "Refused", "content": problem },
+            "default": { "description": "Refused", "content": &problem },
         },
     });
+    if route.needs == Needs::Nothing {
+        operation["security"] = json!([]);
+    } else {
+        operation["security"] = json!([{ "token": [] }]);
+        let refused = |why: &str| json!({ "description": why, "content": &problem });
+        operation["responses"]["401"] = refused("No token, or one that is not valid");
+        operation["responses"]["403"] = refused("The token's role does not allow it");
+        operation["responses"]["429"] = refused("Too many wrong tokens from this address");
+    }
+    if let Needs::Role(role) = route.needs {
+        operation["x-role"] = role.as_str().into();
+        operation["description"] = format!("Needs the role {role}.").into();
+    }
     if let Some(status) = route.unfinished {
         operation["responses"][status.as_str()] = json!({ "description": "It goes on", "content": answer });
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
 
@@ -19,17 +19,21 @@ pub struct AdminError {
     extras: Map<String, Value>,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    challenge: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Invalid,
+    Unauthorized,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     Timeout,
     Conflict,
     TooLarge,
     UnsupportedType,
+    TooMany,
     InvalidRecipe,
     Partner,
     Internal,
@@ -43,6 +47,9 @@ impl Kind {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Invalid => (StatusCode::BAD_REQUEST, "invalid", "The request is not valid"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "This is not allowed to the caller"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing here"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
@@ -67,6 +74,19 @@ impl AdminError {
     /// 400: the request has to be changed.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, detail)
+    }
+    /// 401. `given`: there was a token, and it is not valid.
+    pub fn unauthorized(detail: impl Into<String>, given: bool) -> Self {
+        let challenge = if given { r#"Bearer realm="hms", error="invalid_token""# } else { r#"Bearer realm="hms""# };
+        Self { challenge: Some(challenge), ..Self::new(Kind::Unauthorized, detail) }
+    }
+    /// 403: the caller is known, and may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Forbidden, detail)
+    }
+    /// 429 with `Retry-After`.
+    pub fn too_many(detail: impl Into<String>, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(Kind::TooMany, detail) }
     }
     /// 404
     pub fn not_found(detail: impl Into<String>) -> Self {
@@ -129,7 +149,7 @@ impl AdminError {
     }
 
     fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), extras: Map::new(), retry_after: None, allow: None }
+        Self { kind, detail: detail.into(), extras: Map::new(), retry_after: None, allow: None, challenge: None }
     }
 }
 
@@ -156,6 +176,9 @@ impl ResponseError for AdminError {
         let mut response = HttpResponse::build(status);
         if let Some(allow) = &self.allow {
             response.insert_header((ALLOW, allow.as_str()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.insert_header((WWW_AUTHENTICATE, challenge));
         }
         if let Some(after) = self.retry_after {
             response.insert_header((RETRY_AFTER, after.as_secs().max(1)));

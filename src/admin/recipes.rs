@@ -48,7 +48,7 @@ pub async fn apply(mut call: Call) -> Result<HttpResponse, AdminError> {
         let byte = error.utf8_error().valid_up_to();
         AdminError::invalid(format!("byte {byte} is not valid UTF-8: send the recipe as UTF-8")).with("byte", byte)
     })?;
-    answer(StatusCode::OK, &call.node.backend.apply(&id, text, options).await?)
+    answer(StatusCode::OK, &call.node.backend.apply(&id, text, options, &call.by).await?)
 }
 
 pub async fn list(call: Call) -> Result<HttpResponse, AdminError> {
@@ -61,21 +61,21 @@ pub async fn show(call: Call) -> Result<HttpResponse, AdminError> {
 
 pub async fn delete(call: Call) -> Result<HttpResponse, AdminError> {
     let query: DeleteQuery = call.query()?;
-    answer(StatusCode::OK, &call.node.backend.delete(&call.recipe()?, query.abandon).await?)
+    answer(StatusCode::OK, &call.node.backend.delete(&call.recipe()?, query.abandon, &call.by).await?)
 }
 
 pub async fn pause(call: Call) -> Result<HttpResponse, AdminError> {
-    answer(StatusCode::OK, &call.node.backend.pause(&call.recipe()?).await?)
+    answer(StatusCode::OK, &call.node.backend.pause(&call.recipe()?, &call.by).await?)
 }
 
 pub async fn resume(call: Call) -> Result<HttpResponse, AdminError> {
-    answer(StatusCode::OK, &call.node.backend.resume(&call.recipe()?).await?)
+    answer(StatusCode::OK, &call.node.backend.resume(&call.recipe()?, &call.by).await?)
 }
 
 pub async fn run(call: Call) -> Result<HttpResponse, AdminError> {
     let id = call.recipe()?;
     let RunQuery { wait } = call.query()?;
-    let targets = call.node.backend.run(&id, wait).await?;
+    let targets = call.node.backend.run(&id, wait, &call.by).await?;
     let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
     answer(status, &RunView { recipe: id.into(), targets })
 }

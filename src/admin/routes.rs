@@ -1,5 +1,5 @@
 //! The table of routes. A route that isn't here is neither served nor documented; one that is here is both.
-//! Whatever a route will need besides (a role) is one more column. Not here: how they are served.
+//! What a caller needs is a column of it, so that a route without a rule does not compile. Not here: how they are served.
 
 use std::time::Duration;
 
@@ -10,9 +10,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use self::Verb::{Delete, Get, Post, Put};
 use super::call::Call;
+use super::door::Needs;
 use super::metrics::PROMETHEUS;
 use super::problem::AdminError;
-use super::{audit, circuits, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, views};
+use super::{
+    audit, circuits, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, tokens, views,
+};
+use crate::access::Role;
+
+const PUBLISH: Needs = Needs::Role(Role::Publisher);
+const VIEW: Needs = Needs::Role(Role::Viewer);
+const OPERATE: Needs = Needs::Role(Role::Operator);
+const ADMINISTER: Needs = Needs::Role(Role::Admin);
 
 /// A handler, as the table holds it.
 macro_rules! by {
@@ -33,6 +42,7 @@ pub const ROUTES: &[Route] = &[
         status: StatusCode::ACCEPTED,
         ..route(
             Post,
+            PUBLISH,
             "/v1/feeds/{feed}/events",
             "publishEvents",
             "Publish events",
@@ -40,11 +50,20 @@ pub const ROUTES: &[Route] = &[
             by!(feeds::publish),
         )
     },
-    route(Get, "/v1/feeds", "listFeeds", "List the feeds", of::<views::FeedList>, by!(feeds::list)),
-    route(Get, "/v1/feeds/{feed}", "showFeed", "Show a feed and its readers", of::<views::FeedView>, by!(feeds::show)),
-    route(Get, "/v1/recipes", "listRecipes", "List the recipes", of::<views::RecipeList>, by!(recipes::list)),
+    route(Get, VIEW, "/v1/feeds", "listFeeds", "List the feeds", of::<views::FeedList>, by!(feeds::list)),
     route(
         Get,
+        VIEW,
+        "/v1/feeds/{feed}",
+        "showFeed",
+        "Show a feed and its readers",
+        of::<views::FeedView>,
+        by!(feeds::show),
+    ),
+    route(Get, VIEW, "/v1/recipes", "listRecipes", "List the recipes", of::<views::RecipeList>, by!(recipes::list)),
+    route(
+        Get,
+        VIEW,
         "/v1/recipes/{id}",
         "showRecipe",
         "Show a recipe and its targets",
@@ -61,6 +80,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<views::ApplyOptions>),
         ..route(
             Put,
+            OPERATE,
             "/v1/recipes/{id}",
             "applyRecipe",
             "Check a recipe and make it run",
@@ -72,6 +92,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<recipes::DeleteQuery>),
         ..route(
             Delete,
+            OPERATE,
             "/v1/recipes/{id}",
             "deleteRecipe",
             "Delete a recipe",
@@ -81,6 +102,7 @@ pub const ROUTES: &[Route] = &[
     },
     route(
         Post,
+        OPERATE,
         "/v1/recipes/{id}/pause",
         "pauseRecipe",
         "Send nothing more",
@@ -89,6 +111,7 @@ pub const ROUTES: &[Route] = &[
     ),
     route(
         Post,
+        OPERATE,
         "/v1/recipes/{id}/resume",
         "resumeRecipe",
         "Go on after a pause",
@@ -101,6 +124,7 @@ pub const ROUTES: &[Route] = &[
         deadline: Duration::from_secs(600),
         ..route(
             Post,
+            OPERATE,
             "/v1/recipes/{id}/run",
             "runRecipe",
             "Deliver what waits, now",
@@ -112,6 +136,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<circuits::CircuitsQuery>),
         ..route(
             Get,
+            VIEW,
             "/v1/circuits",
             "listCircuits",
             "List the targets and their circuits",
@@ -121,6 +146,7 @@ pub const ROUTES: &[Route] = &[
     },
     route(
         Get,
+        VIEW,
         "/v1/recipes/{id}/targets/{name}",
         "showTarget",
         "Show a target and its circuit",
@@ -131,6 +157,7 @@ pub const ROUTES: &[Route] = &[
         takes: &[("application/json", of::<views::CircuitOrder>)],
         ..route(
             Post,
+            OPERATE,
             "/v1/recipes/{id}/targets/{name}/circuit",
             "orderCircuit",
             "Open, close or probe a circuit",
@@ -140,13 +167,22 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         query: Some(inline::<tickets::TicketsQuery>),
-        ..route(Get, "/v1/tickets", "listTickets", "List the tickets", of::<views::TicketList>, by!(tickets::list))
+        ..route(
+            Get,
+            VIEW,
+            "/v1/tickets",
+            "listTickets",
+            "List the tickets",
+            of::<views::TicketList>,
+            by!(tickets::list),
+        )
     },
-    route(Get, "/v1/tickets/{n}", "showTicket", "Show a ticket", of::<views::TicketView>, by!(tickets::show)),
+    route(Get, VIEW, "/v1/tickets/{n}", "showTicket", "Show a ticket", of::<views::TicketView>, by!(tickets::show)),
     Route {
         takes: &[("application/json", of::<views::TicketAnswer>)],
         ..route(
             Post,
+            OPERATE,
             "/v1/tickets/{n}",
             "answerTicket",
             "Answer a ticket",
@@ -158,6 +194,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<dead_letters::LettersQuery>),
         ..route(
             Get,
+            VIEW,
             "/v1/dead-letters",
             "listDeadLetters",
             "List the dead letters, page by page",
@@ -167,6 +204,7 @@ pub const ROUTES: &[Route] = &[
     },
     route(
         Get,
+        VIEW,
         "/v1/dead-letters/{n}",
         "showDeadLetter",
         "Show a dead letter with its event",
@@ -177,6 +215,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<dead_letters::DropQuery>),
         ..route(
             Delete,
+            OPERATE,
             "/v1/dead-letters/{n}",
             "dropDeadLetter",
             "Give a dead letter up",
@@ -190,6 +229,7 @@ pub const ROUTES: &[Route] = &[
         unfinished: Some(StatusCode::ACCEPTED),
         ..route(
             Post,
+            OPERATE,
             "/v1/dead-letters/{n}/replay",
             "replayDeadLetter",
             "Deliver a dead letter to the target that missed it",
@@ -197,8 +237,32 @@ pub const ROUTES: &[Route] = &[
             by!(dead_letters::replay),
         )
     },
+    route(Get, ADMINISTER, "/v1/tokens", "listTokens", "List the tokens", of::<views::TokenList>, by!(tokens::list)),
+    Route {
+        takes: &[("application/json", of::<views::NewToken>)],
+        status: StatusCode::CREATED,
+        ..route(
+            Post,
+            ADMINISTER,
+            "/v1/tokens",
+            "createToken",
+            "Make a token; it is shown this once",
+            of::<views::TokenCreated>,
+            by!(tokens::create),
+        )
+    },
+    route(
+        Delete,
+        ADMINISTER,
+        "/v1/tokens/{name}",
+        "revokeToken",
+        "End a token",
+        of::<views::TokenView>,
+        by!(tokens::revoke),
+    ),
     route(
         Get,
+        VIEW,
         "/v1/supervision",
         "showSupervision",
         "Show who watches whom",
@@ -208,7 +272,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         query: Some(inline::<audit::AuditQuery>),
         gives: "application/x-ndjson",
-        ..route(Get, "/v1/audit", "readAudit", "Read audit records, as stored", text, by!(audit::read))
+        ..route(Get, VIEW, "/v1/audit", "readAudit", "Read audit records, as stored", text, by!(audit::read))
     },
     Route {
         gives: "text/plain",
@@ -256,16 +320,34 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         gives: PROMETHEUS,
-        ..route(Get, "/metrics", "metrics", "Metrics for Prometheus", text, by!(metrics::render))
+        ..route(Get, VIEW, "/metrics", "metrics", "Metrics for Prometheus", text, by!(metrics::render))
     },
-    route(Get, "/healthz", "healthz", "Whether the endpoint answers", of::<views::HealthView>, by!(health::alive)),
-    route(Get, "/readyz", "readyz", "Whether the node can do its work", of::<views::HealthView>, by!(health::ready)),
-    route(Get, "/openapi.json", "openapi", "This description", object, by!(openapi::show)),
+    route(
+        Get,
+        Needs::Nothing,
+        "/healthz",
+        "healthz",
+        "Whether the endpoint answers",
+        of::<views::HealthView>,
+        by!(health::alive),
+    ),
+    route(
+        Get,
+        Needs::Nothing,
+        "/readyz",
+        "readyz",
+        "Whether the node can do its work",
+        of::<views::HealthView>,
+        by!(health::ready),
+    ),
+    route(Get, Needs::Token, "/openapi.json", "openapi", "This description", object, by!(openapi::show)),
 ];
 
 /// One operation of the endpoint.
 pub struct Route {
     pub method: Verb,
+    /// Of its caller.
+    pub needs: Needs,
     /// With its parameters in braces.
     pub path: &'static str,
     pub operation: &'static str,
@@ -321,6 +403,7 @@ pub type Handler = fn(Call) -> LocalBoxFuture<'static, Result<HttpResponse, Admi
 
 const fn route(
     method: Verb,
+    needs: Needs,
     path: &'static str,
     operation: &'static str,
     summary: &'static str,
@@ -329,6 +412,7 @@ const fn route(
 ) -> Route {
     Route {
         method,
+        needs,
         path,
         operation,
         summary,

@@ -3,6 +3,7 @@
 mod circuits;
 mod client;
 mod dead_letters;
+mod door;
 mod fake;
 mod limits;
 mod openapi;
@@ -14,16 +15,22 @@ use std::time::Duration;
 
 use self::client::{Answer, Request};
 use self::fake::Fake;
-use super::server::{Server, serve};
+use super::server::{Access, Server, serve};
 use crate::config::Limits;
 
 /// Small, so that tests reach it.
 const BODY_LIMIT: u64 = 64 << 10;
 
 fn start() -> (Server, Arc<Fake>) {
+    serve_with(true)
+}
+
+fn serve_with(insecure_loopback: bool) -> (Server, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
     let limits = Limits { body: BODY_LIMIT, disk: 0, feed_disk: 0 };
-    let server = serve(fake.clone(), ([127, 0, 0, 1], 0).into(), limits, Duration::from_secs(5)).unwrap();
+    let access = Access { insecure_loopback, tls: None };
+    let listen = ([127, 0, 0, 1], 0).into();
+    let server = serve(fake.clone(), listen, limits, Duration::from_secs(5), access).unwrap();
     (server, fake)
 }
 

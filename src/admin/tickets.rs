@@ -43,5 +43,5 @@ pub async fn show(call: Call) -> Result<HttpResponse, AdminError> {
 pub async fn decide(mut call: Call) -> Result<HttpResponse, AdminError> {
     let number = call.number()?;
     let decision = call.json().await?;
-    answer(StatusCode::OK, &call.node.backend.answer_ticket(number, decision).await?)
+    answer(StatusCode::OK, &call.node.backend.answer_ticket(number, decision, &call.by).await?)
 }

@@ -15,10 +15,12 @@ use hms_actors::node::{List, Node as Root, Tree};
 use hms_actors::ports::Clock;
 use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
+use super::keyring::Keyring;
 use super::operations::{How, Operations};
 use super::shapes::{actor_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
+use crate::access::Presented;
 use crate::admin::backend::{LettersWanted, PublishRequest};
 use crate::admin::views::{self, ActorView, Moment, RecipeState};
 use crate::admin::{AdminError, Backend};
@@ -28,9 +30,6 @@ use crate::store::{DeadLetter, NoProof, Notary, Note, StoredRecipe, Ticket, Tick
 
 pub(super) type Result<T> = std::result::Result<T, AdminError>;
 
-/// Who asks. Until there are tokens, whoever reaches the endpoint is the operator.
-pub(super) const BY: &str = "operator";
-
 /// How long an actor may take to say how it is.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -38,10 +37,27 @@ pub(super) struct Endpoint {
     pub(super) world: Arc<World>,
     root: Addr<Root>,
     pub(super) operations: Arc<Operations>,
+    keyring: Arc<Keyring>,
 }
 
 #[async_trait(?Send)]
 impl Backend for Endpoint {
+    fn present(&self, token: &str) -> Presented {
+        self.keyring.present(token, self.world.clock.now())
+    }
+
+    async fn tokens(&self) -> Result<Vec<views::TokenView>> {
+        Ok(self.keyring.list(self.world.clock.now()))
+    }
+
+    async fn create_token(&self, wanted: views::NewToken, by: &str) -> Result<views::TokenCreated> {
+        self.keyring.clone().create(self.world.clone(), wanted, by).await
+    }
+
+    async fn revoke_token(&self, name: &str, by: &str) -> Result<views::TokenView> {
+        self.keyring.clone().revoke(self.world.clone(), name, by).await
+    }
+
     async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<views::Published> {
         let began = Instant::now();
         refuse_own("feed", feed.as_str())?;
@@ -61,10 +77,16 @@ impl Backend for Endpoint {
         found.ok_or_else(|| AdminError::not_found(format!("nothing was ever published to feed `{feed}`")))
     }
 
-    async fn apply(&self, id: &RecipeId, text: String, options: views::ApplyOptions) -> Result<views::Applied> {
+    async fn apply(
+        &self,
+        id: &RecipeId,
+        text: String,
+        options: views::ApplyOptions,
+        by: &str,
+    ) -> Result<views::Applied> {
         refuse_own("recipe", id.as_str())?;
         let how = How { dry_run: options.dry_run, abandon: options.abandon };
-        let outcome = self.operations.apply(id, &text, how, BY).await?;
+        let outcome = self.operations.apply(id, &text, how, by).await?;
         let next = outcome.next_run_in.filter(|_| !outcome.paused);
         Ok(views::Applied {
             id: id.to_string(),
@@ -101,30 +123,35 @@ impl Backend for Endpoint {
         Ok(recipes.iter().flat_map(|stored| self.targets_now(stored, snapshots.get(&stored.id))).collect())
     }
 
-    async fn order_circuit(&self, target: &TargetKey, order: views::CircuitOrder) -> Result<views::TargetView> {
-        self.order(target, order).await
+    async fn order_circuit(
+        &self,
+        target: &TargetKey,
+        order: views::CircuitOrder,
+        by: &str,
+    ) -> Result<views::TargetView> {
+        self.order(target, order, by).await
     }
 
     async fn target(&self, target: &TargetKey) -> Result<views::TargetView> {
         self.target_now(target).await
     }
 
-    async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<views::Deleted> {
+    async fn delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<views::Deleted> {
         refuse_own("recipe", id.as_str())?;
-        Ok(views::Deleted { id: id.to_string(), abandoned: self.operations.delete(id, abandon, BY).await? })
+        Ok(views::Deleted { id: id.to_string(), abandoned: self.operations.delete(id, abandon, by).await? })
     }
 
-    async fn pause(&self, id: &RecipeId) -> Result<views::RecipeView> {
-        self.operations.pause(id, true, BY).await?;
+    async fn pause(&self, id: &RecipeId, by: &str) -> Result<views::RecipeView> {
+        self.operations.pause(id, true, by).await?;
         self.recipe(id).await
     }
 
-    async fn resume(&self, id: &RecipeId) -> Result<views::RecipeView> {
-        self.operations.pause(id, false, BY).await?;
+    async fn resume(&self, id: &RecipeId, by: &str) -> Result<views::RecipeView> {
+        self.operations.pause(id, false, by).await?;
         self.recipe(id).await
     }
 
-    async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<views::TargetRun>> {
+    async fn run(&self, id: &RecipeId, wait: bool, by: &str) -> Result<Vec<views::TargetRun>> {
         let view = |report: delivery::RunReport| views::TargetRun {
             target: report.target,
             delivered: report.delivered,
@@ -132,7 +159,7 @@ impl Backend for Endpoint {
             backlog: report.waiting,
             last_error: report.error,
         };
-        Ok(self.operations.run(id, wait).await?.into_iter().map(view).collect())
+        Ok(self.operations.run(id, wait, by).await?.into_iter().map(view).collect())
     }
 
     async fn tickets(&self, state: Option<views::TicketState>) -> Result<Vec<views::TicketView>> {
@@ -148,8 +175,8 @@ impl Backend for Endpoint {
         ticket.ok_or_else(|| AdminError::not_found(format!("there is no ticket {number}")))
     }
 
-    async fn answer_ticket(&self, number: u64, answer: views::TicketAnswer) -> Result<views::TicketView> {
-        self.answer(number, answer).await?;
+    async fn answer_ticket(&self, number: u64, answer: views::TicketAnswer, by: &str) -> Result<views::TicketView> {
+        self.answer(number, answer, by).await?;
         self.ticket(number).await
     }
 
@@ -183,12 +210,12 @@ impl Backend for Endpoint {
         Ok(views::DeadLetterDetail { letter: letter_view(letter, replaying), event, history })
     }
 
-    async fn replay(&self, number: u64, options: views::ReplayOptions) -> Result<views::LetterOutcome> {
-        self.replay_letter(number, options).await
+    async fn replay(&self, number: u64, options: views::ReplayOptions, by: &str) -> Result<views::LetterOutcome> {
+        self.replay_letter(number, options, by).await
     }
 
-    async fn drop_letter(&self, number: u64, reason: String) -> Result<views::LetterOutcome> {
-        self.drop_dead_letter(number, &reason).await
+    async fn drop_letter(&self, number: u64, reason: String, by: &str) -> Result<views::LetterOutcome> {
+        self.drop_dead_letter(number, &reason, by).await
     }
 
     async fn audit(&self, from: u64, limit: usize) -> Result<Bytes> {
@@ -266,8 +293,8 @@ impl Backend for Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(world: Arc<World>, root: Addr<Root>, operations: Arc<Operations>) -> Self {
-        Self { world, root, operations }
+    pub fn new(world: Arc<World>, root: Addr<Root>, operations: Arc<Operations>, keyring: Arc<Keyring>) -> Self {
+        Self { world, root, operations, keyring }
     }
 
     pub(super) fn stored(&self, id: &RecipeId) -> Result<StoredRecipe> {

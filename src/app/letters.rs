@@ -9,7 +9,7 @@ use hms_actors::id::{FeedName, TargetKey};
 use hms_actors::ports::EventLog;
 use tokio::sync::oneshot;
 
-use super::endpoint::{BY, Endpoint, Result};
+use super::endpoint::{Endpoint, Result};
 use super::lost::LOST;
 use super::shapes::failed;
 use super::steering::being_started;
@@ -26,7 +26,7 @@ const LOOKED_AT: u64 = 200_000;
 const NAMED: usize = 100;
 
 impl Endpoint {
-    pub(super) async fn replay_letter(&self, number: u64, options: ReplayOptions) -> Result<LetterOutcome> {
+    pub(super) async fn replay_letter(&self, number: u64, options: ReplayOptions, by: &str) -> Result<LetterOutcome> {
         let (letter, event) = self.letter(number).await?;
         self.must_have_target(&letter)?;
         if letter.reason == LOST {
@@ -48,7 +48,7 @@ impl Endpoint {
         }
         let how = tokio::time::timeout(PATIENCE, told).await;
         if !matches!(how, Ok(Ok(Err(NotReplayed::UnderWay(_) | NotReplayed::Gone(_))))) {
-            self.note_replay(&letter, &later, options).await?;
+            self.note_replay(&letter, &later, options, by).await?;
         }
         let state = match how {
             Ok(Ok(Ok(()))) => LetterState::Delivered,
@@ -64,7 +64,7 @@ impl Endpoint {
         Ok(LetterOutcome { number, state, later })
     }
 
-    pub(super) async fn drop_dead_letter(&self, number: u64, reason: &str) -> Result<LetterOutcome> {
+    pub(super) async fn drop_dead_letter(&self, number: u64, reason: &str, by: &str) -> Result<LetterOutcome> {
         let (letter, _) = self.letter(number).await?;
         let replaying = self.replaying(&letter.key).await;
         if replaying.is_none() && self.world.store.has_target_of(&letter) {
@@ -75,7 +75,7 @@ impl Endpoint {
             let why = format!("a replay of dead letter {number} is under way");
             return Err(AdminError::conflict(why).with("replaying", true));
         }
-        self.world.store.drop_letter(number, BY, reason).await.map_err(failed)?;
+        self.world.store.drop_letter(number, by, reason).await.map_err(failed)?;
         Ok(LetterOutcome { number, state: LetterState::Dropped, later: Vec::new() })
     }
 
@@ -134,7 +134,13 @@ impl Endpoint {
     }
 
     /// Who asked, and what the partner has already that comes later.
-    async fn note_replay(&self, letter: &DeadLetter, later: &[LaterEvent], options: ReplayOptions) -> Result<()> {
+    async fn note_replay(
+        &self,
+        letter: &DeadLetter,
+        later: &[LaterEvent],
+        options: ReplayOptions,
+        by: &str,
+    ) -> Result<()> {
         let ids: Vec<&str> = later.iter().map(|event| event.id.as_str()).collect();
         let details = [
             ("number", letter.number.to_string()),
@@ -145,6 +151,6 @@ impl Endpoint {
             ("delivered_later_events_of_the_key", ids.join(" ")),
         ];
         let details: BTreeMap<String, String> = details.map(|(name, value)| (name.to_owned(), value)).into();
-        self.world.store.operator("replay_dead_letter", BY, details).await.map_err(failed)
+        self.world.store.operator("replay_dead_letter", by, details).await.map_err(failed)
     }
 }

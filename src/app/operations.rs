@@ -207,11 +207,13 @@ impl Operations {
     }
 
     /// Delivers now; the reports come when what waits has been tried, or nothing comes with `wait` false.
-    pub async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<RunReport>, Refused> {
+    pub async fn run(&self, id: &RecipeId, wait: bool, by: &str) -> Result<Vec<RunReport>, Refused> {
         if self.stored(id)?.paused {
             return Err(Refused::conflict(format!("recipe `{id}` is paused: resume it first")));
         }
         let supervisor = self.supervisor(id).await?;
+        let details = BTreeMap::from([("recipe".to_owned(), id.to_string())]);
+        self.world.store.operator("run_recipe", by, details).await?;
         if !wait {
             supervisor.do_send(RunNow);
             return Ok(Vec::new());

@@ -11,7 +11,7 @@ use hms_actors::receipt::Cause;
 use hms_actors::supervisor::AskTarget;
 use tokio::sync::oneshot;
 
-use super::endpoint::{BY, Endpoint, Result};
+use super::endpoint::{Endpoint, Result};
 use super::shapes::failed;
 use crate::admin::AdminError;
 use crate::admin::views::{self, CircuitAction, TargetView};
@@ -27,7 +27,7 @@ impl Endpoint {
         Ok(supervisor.send(AskTarget(target.target.clone(), ask)).await.unwrap_or(false))
     }
 
-    pub(super) async fn order(&self, target: &TargetKey, order: views::CircuitOrder) -> Result<TargetView> {
+    pub(super) async fn order(&self, target: &TargetKey, order: views::CircuitOrder, by: &str) -> Result<TargetView> {
         self.target_now(target).await?;
         if order.action == CircuitAction::Probe && self.stored(&target.recipe)?.paused {
             let why = format!("recipe `{0}` is paused, nothing is sent: `hms sync resume {0}` first", target.recipe);
@@ -40,7 +40,7 @@ impl Endpoint {
             return Err(AdminError::conflict(why));
         }
         let (done, told) = oneshot::channel();
-        let (by, note) = (BY.to_owned(), order.note);
+        let (by, note) = (by.to_owned(), order.note);
         let order = match order.action {
             CircuitAction::Open => CircuitOrder::Open,
             CircuitAction::Close => CircuitOrder::Close,
@@ -53,7 +53,7 @@ impl Endpoint {
         self.target_now(target).await
     }
 
-    pub(super) async fn answer(&self, number: u64, answer: views::TicketAnswer) -> Result<()> {
+    pub(super) async fn answer(&self, number: u64, answer: views::TicketAnswer, by: &str) -> Result<()> {
         let ticket = self.open_ticket(number)?;
         let note = answer.note.filter(|note| !note.trim().is_empty());
         let action = match answer.action {
@@ -66,21 +66,21 @@ impl Endpoint {
             return Err(AdminError::invalid(why));
         }
         let (done, told) = oneshot::channel();
-        let by = BY.to_owned();
-        let answer = Answer { ticket: number, cause: ticket.cause, action, by, note: note.clone(), done };
+        let answer =
+            Answer { ticket: number, cause: ticket.cause, action, by: by.to_owned(), note: note.clone(), done };
         if self.ask(&ticket.key, Ask::Ticket(answer)).await? {
             self.carried_out(told).await?;
             // A doubt ticket's answer closes it, and stands in that record.
             if ticket.cause != Cause::Doubt {
                 let mut details = BTreeMap::from([("ticket".to_owned(), number.to_string())]);
                 details.extend(note.clone().map(|note| ("note".to_owned(), note)));
-                self.world.store.operator(&format!("ticket_{}", action.as_str()), BY, details).await.map_err(failed)?;
+                self.world.store.operator(&format!("ticket_{}", action.as_str()), by, details).await.map_err(failed)?;
             }
             return Ok(());
         }
         if action == TicketAction::Resolve && ticket.cause != Cause::Doubt {
             // It closes the ticket and nothing else: for that nobody has to be there.
-            return self.world.store.resolve_ticket(number, action.as_str(), BY, note).await.map_err(failed);
+            return self.world.store.resolve_ticket(number, action.as_str(), by, note).await.map_err(failed);
         }
         Err(being_started(&ticket.key))
     }

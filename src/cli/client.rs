@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, StatusCode, redirect};
+use reqwest::{Certificate, Identity, Method, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,15 @@ pub(crate) struct Connection {
     /// File with the token; without it HMS_TOKEN, HMS_TOKEN_FILE, then admin.token in the data directory
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Certificates (PEM) that an https node is trusted by, instead of the system's
+    #[arg(long, global = true, env = "HMS_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Certificate (PEM) for a node that asks its clients for one
+    #[arg(long, global = true, env = "HMS_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, global = true, env = "HMS_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Print JSON, as the node gives it
     #[arg(long, global = true)]
     pub json: bool,
@@ -34,8 +43,34 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub fn client(&self) -> Result<Client, Error> {
-        Client::new(self.node.clone(), token(self.token_file.as_deref())?)
+        let mut tls = Tls { roots: None, identity: None };
+        if let Some(file) = &self.ca_file {
+            let roots = Certificate::from_pem_bundle(&read("--ca-file", file)?).ok().filter(|roots| !roots.is_empty());
+            tls.roots = Some(roots.ok_or_else(|| not_pem("--ca-file", file, "certificates"))?);
+        }
+        if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
+            let both = [read("--client-cert", cert)?, b"\n".to_vec(), read("--client-key", key)?].concat();
+            let identity =
+                Identity::from_pem(&both).map_err(|_| not_pem("--client-cert", cert, "a certificate and its key"));
+            tls.identity = Some(identity?);
+        }
+        Client::with_tls(self.node.clone(), token(self.token_file.as_deref())?, tls)
     }
+}
+
+/// What an https node is trusted by, and what it trusts this command by.
+struct Tls {
+    roots: Option<Vec<Certificate>>,
+    identity: Option<Identity>,
+}
+
+fn read(option: &str, file: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |error| Error::Usage(format!("{option}: {} can't be read: {error}", file.display()));
+    std::fs::read(file).map_err(wrong)
+}
+
+fn not_pem(option: &str, file: &Path, what: &str) -> Error {
+    Error::Usage(format!("{option}: {} does not hold {what} in PEM", file.display()))
 }
 
 fn node_url(text: &str) -> Result<Url, String> {
@@ -46,20 +81,49 @@ fn node_url(text: &str) -> Result<Url, String> {
     }
 }
 
+/// A token, if there is one, and where it is from: for those whose token is refused.
+struct Token {
+    secret: Option<SecretString>,
+    from: String,
+}
+
+impl Token {
+    fn new(secret: SecretString, from: impl Into<String>) -> Self {
+        Self { secret: Some(secret), from: from.into() }
+    }
+
+    /// What to do when the node says 401.
+    fn advice(&self) -> String {
+        let places = "--token-file, HMS_TOKEN or HMS_TOKEN_FILE";
+        match &self.secret {
+            Some(_) => format!("the token is that of {}; another one is given by {places}", self.from),
+            None => format!("no token was found: there is none in {}; give one by {places}", self.from),
+        }
+    }
+}
+
 /// The token, from the first place that has one. None of them has to: a node on loopback may need none.
-fn token(file: Option<&Path>) -> Result<Option<SecretString>, Error> {
+fn token(file: Option<&Path>) -> Result<Token, Error> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(file) = file {
-        return read_token(file).map(Some);
+        return Ok(Token::new(read_token(file)?, format!("--token-file {}", file.display())));
     }
-    if let Ok(token) = std::env::var("HMS_TOKEN") {
-        return Ok(Some(token.trim().to_owned().into()));
+    if let Some(token) = given("HMS_TOKEN") {
+        let token = token.into_string().map_err(|_| Error::Usage("HMS_TOKEN is not text".to_owned()))?;
+        return Ok(Token::new(token.trim().to_owned().into(), "HMS_TOKEN"));
     }
-    if let Some(file) = std::env::var_os("HMS_TOKEN_FILE") {
-        return read_token(Path::new(&file)).map(Some);
+    if let Some(file) = given("HMS_TOKEN_FILE") {
+        let file = Path::new(&file);
+        return Ok(Token::new(read_token(file)?, format!("HMS_TOKEN_FILE, {}", file.display())));
     }
-    let data_dir = std::env::var_os("HMS_DATA_DIR").map_or_else(|| PathBuf::from("./hms-data"), PathBuf::from);
+    let data_dir = given("HMS_DATA_DIR").map_or_else(|| PathBuf::from("./hms-data"), PathBuf::from);
+    let file = data_dir.join("admin.token");
+    let from = file.display().to_string();
     // Not there, or another user's: then it is not the token of this command.
-    Ok(read_token(&data_dir.join("admin.token")).ok())
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(Token::new(text.trim().to_owned().into(), from)),
+        Err(error) => Ok(Token { secret: None, from: format!("{from} ({error})") }),
+    }
 }
 
 fn read_token(file: &Path) -> Result<SecretString, Error> {
@@ -99,6 +163,8 @@ pub(crate) struct Answer {
     pub status: StatusCode,
     pub retry_after: Option<Duration>,
     pub body: Bytes,
+    /// What to do about a token that was refused.
+    pub advice: String,
 }
 
 /// RFC 9457, as much of it as a reader wants to see.
@@ -122,9 +188,7 @@ impl Answer {
         };
         let words = words.unwrap_or_else(|| format!("the node answered {}", self.status));
         match self.status {
-            StatusCode::UNAUTHORIZED => {
-                format!("{words} (a token is given by --token-file, HMS_TOKEN or HMS_TOKEN_FILE)")
-            }
+            StatusCode::UNAUTHORIZED => format!("{words} ({})", self.advice),
             _ => words,
         }
     }
@@ -135,19 +199,29 @@ pub(crate) struct Client {
     http: reqwest::Client,
     node: String,
     authorization: Option<HeaderValue>,
+    advice: String,
 }
 
 impl Client {
-    pub fn new(node: Url, token: Option<SecretString>) -> Result<Self, Error> {
+    /// Without a token.
+    #[cfg(test)]
+    pub fn new(node: Url) -> Result<Self, Error> {
+        let token = Token { secret: None, from: "a test".to_owned() };
+        Self::with_tls(node, token, Tls { roots: None, identity: None })
+    }
+
+    fn with_tls(node: Url, token: Token, tls: Tls) -> Result<Self, Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .user_agent(concat!("hms/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::Failed(format!("no HTTP client: {}", innermost(&error))))?;
-        let authorization = token.map(|token| bearer(&token)).transpose()?;
-        Ok(Self { http, node: node.as_str().trim_end_matches('/').to_owned(), authorization })
+            .user_agent(concat!("hms/", env!("CARGO_PKG_VERSION")));
+        let http = tls.roots.into_iter().fold(http, |http, roots| http.tls_certs_only(roots));
+        let http = tls.identity.into_iter().fold(http, |http, identity| http.identity(identity));
+        let http = http.build().map_err(|error| Error::Failed(format!("no HTTP client: {}", innermost(&error))))?;
+        let authorization = token.secret.as_ref().map(bearer).transpose()?;
+        let node = node.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, node, authorization, advice: token.advice() })
     }
 
     /// One try; an error only if there was no answer.
@@ -163,7 +237,7 @@ impl Client {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
         let body = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        Ok(Answer { status, retry_after, body })
+        Ok(Answer { status, retry_after, body, advice: self.advice.clone() })
     }
 
     /// The body of a good answer.
@@ -208,13 +282,15 @@ mod tests {
 
     fn answer(status: u16, body: &'static str) -> Answer {
         let status = StatusCode::from_u16(status).expect("a status");
-        Answer { status, retry_after: None, body: Bytes::from_static(body.as_bytes()) }
+        Answer { status, retry_after: None, body: Bytes::from_static(body.as_bytes()), advice: "look there".to_owned() }
     }
 
     #[test]
     fn a_refusal_is_told_in_the_words_of_the_node() {
         let refused = answer(409, r#"{"title":"Conflict","detail":"target cobol_finance has a backlog of 3"}"#);
         assert_eq!(refused.reason(), "target cobol_finance has a backlog of 3");
+        let stranger = answer(401, r#"{"title":"Unauthorized","detail":"a token is needed"}"#);
+        assert_eq!(stranger.reason(), "a token is needed (look there)");
         assert_eq!(answer(502, "<html>").reason(), "the node answered 502 Bad Gateway");
     }
 

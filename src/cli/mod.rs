@@ -18,6 +18,7 @@ mod scripted;
 mod serve;
 mod sync;
 mod table;
+mod token;
 mod words;
 
 use std::process::ExitCode;
@@ -79,6 +80,7 @@ enum Command {
     Hitl(hitl::Hitl),
     Dlq(dlq::Dlq),
     Audit(audit::Audit),
+    Token(token::Token),
 }
 
 impl Command {
@@ -92,6 +94,7 @@ impl Command {
             Self::Hitl(hitl) => block_on(hitl.run()),
             Self::Dlq(dlq) => block_on(dlq.run()),
             Self::Audit(audit) => block_on(audit.run()),
+            Self::Token(token) => block_on(token.run()),
         }
     }
 }
@@ -117,8 +120,6 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_built_are_not_known() {
-        let line = "hms token create";
-        let wrong = Cli::try_parse_from(line.split(' ')).expect_err("is not built");
-        assert_eq!(wrong.exit_code(), 2, "{line}");
+        for line in ["hms token make"] {
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn node(answers: Vec<Option<(u16, &'static str)>>) -> (Client, Receiv
     // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let node = Url::parse(&format!("http://{address}")).expect("is a URL");
-    (Client::new(node, None).expect("can be built"), requests)
+    (Client::new(node).expect("can be built"), requests)
 }
 
 /// The request line and the body.

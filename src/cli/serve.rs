@@ -56,26 +56,28 @@ impl Serve {
     }
 }
 
-/// There are no tokens yet, so nobody but this machine may reach the endpoint.
+/// Where no token is asked for, nobody but this machine may reach the endpoint.
 fn refuse_strangers(listen: SocketAddr, insecure_loopback: bool) -> Result<(), Error> {
-    if listen.ip().is_loopback() {
+    if listen.ip().is_loopback() || !insecure_loopback {
         return Ok(());
     }
-    let why = if insecure_loopback {
-        "--insecure-loopback is for loopback addresses only"
-    } else {
-        "without tokens, which this version does not have, a node listens on loopback addresses only"
-    };
-    Err(Error::Usage(format!("{listen} is refused: {why}; use 127.0.0.1:{port} or [::1]:{port}", port = listen.port())))
+    let why = "--insecure-loopback is for loopback addresses only; leave it away, or use";
+    Err(Error::Usage(format!("{listen} is refused: {why} 127.0.0.1:{port} or [::1]:{port}", port = listen.port())))
 }
 
 async fn live(config: NodeConfig, serve: Serve) -> Result<(), Error> {
     // Before the start, so that a signal during a long recovery is not lost.
     let mut signals = Signals::new()?;
+    let clear = config.tls.is_none() && !config.listen.ip().is_loopback();
     let node = Node::start(config).await.map_err(|error| Error::Failed(error.to_string()))?;
     info!(address = %node.address(), "the node listens");
-    if !serve.insecure_loopback {
-        info!("this version has no tokens: whoever is on this machine may use the admin endpoint");
+    if serve.insecure_loopback {
+        info!("no token is asked for: whoever is on this machine may use the admin endpoint");
+    }
+    if clear {
+        warn!(
+            "tokens come in the clear over the network: set `tls` in hms.yaml, or put a proxy with TLS before the node"
+        );
     }
     tell(&[NotifyState::Ready]);
     tokio::select! {
@@ -183,13 +185,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_served_while_there_are_no_tokens() {
+    fn only_loopback_is_served_without_tokens() {
         let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
         for insecure in [true, false] {
             assert!(refuse_strangers(at("127.0.0.1:8700"), insecure).is_ok());
             assert!(refuse_strangers(at("[::1]:8700"), insecure).is_ok());
-            let error = refuse_strangers(at("0.0.0.0:8700"), insecure).expect_err("is open to strangers");
-            assert!(error.to_string().ends_with("use 127.0.0.1:8700 or [::1]:8700"), "{error}");
         }
+        assert!(refuse_strangers(at("0.0.0.0:8700"), false).is_ok());
+        let error = refuse_strangers(at("0.0.0.0:8700"), true).expect_err("is open to strangers");
+        assert!(error.to_string().ends_with("use 127.0.0.1:8700 or [::1]:8700"), "{error}");
     }
 }

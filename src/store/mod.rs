@@ -7,6 +7,8 @@
 //! | `work/` | begun work, dead letters' events, paces of rate limits, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
 //! | `state/` | sled: a cache of what follows from the audit (`cache.rs`) | rebuilt |
 //!
+//! `tokens.json` beside them has the tokens of the admin endpoint (`tokens.rs`).
+//!
 //! `writer.rs` is the thread that all commits go through, `draft.rs` what it writes for them, `state.rs` and
 //! `recipes.rs` what follows from that, `ledger.rs` the heart's port, `queries.rs` what the admin endpoint asks.
 
@@ -28,6 +30,7 @@ mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod work;
 mod writer;
 
@@ -56,6 +59,7 @@ pub use notary::{NoProof, Notary, Pace};
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
 pub use standing::Note;
 pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
+pub use tokens::{Token, Tokens, replace};
 
 /// A clock that threads can share.
 pub type SharedClock = Arc<dyn Clock + Send + Sync>;

@@ -7,6 +7,7 @@ mod bridge;
 mod circuits;
 mod daemon;
 mod dead_letters;
+mod door;
 mod doubt;
 mod drop_box;
 mod edges;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 pub struct Request {
     method: &'static str,
     path: String,
+    host: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     chunked: bool,
@@ -22,7 +23,14 @@ pub struct Answer {
 
 impl Request {
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: Vec::new(), chunked: false }
+        Self {
+            method,
+            path: path.into(),
+            host: "localhost".to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            chunked: false,
+        }
     }
     pub fn get(path: impl Into<String>) -> Self {
         Self::new("GET", path)
@@ -30,6 +38,9 @@ impl Request {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+    pub fn host(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
     pub fn body(self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self.header("Content-Type", content_type) }
@@ -39,7 +50,8 @@ impl Request {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n", self.method, self.path);
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.path, self.host);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }

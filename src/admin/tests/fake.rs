@@ -12,6 +12,7 @@ use hms_actors::receipt::Cause;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
+use crate::access::{Caller, Presented, Role};
 use crate::admin::backend::{Backend, LettersWanted, PublishRequest};
 use crate::admin::problem::AdminError;
 use crate::admin::views::*;
@@ -138,6 +139,17 @@ fn target(recipe: &str, name: &str) -> TargetView {
     }
 }
 
+fn token() -> TokenView {
+    TokenView {
+        name: "ann".to_owned(),
+        role: Role::Viewer,
+        feeds: Vec::new(),
+        created_at: Moment(Timestamp(0)),
+        expires_at: None,
+        expired: false,
+    }
+}
+
 fn ticket(resolved: bool) -> TicketView {
     TicketView {
         number: 1,
@@ -174,6 +186,36 @@ pub fn dead_letter(number: u64, event_id: &str) -> DeadLetterView {
 
 #[async_trait(?Send)]
 impl Backend for Fake {
+    /// A token is the name of its role, `expired`, or `publisher-of-FEED`.
+    fn present(&self, token: &str) -> Presented {
+        if token == "expired" {
+            return Presented::Expired("ann".to_owned());
+        }
+        let of_feed = token.strip_prefix("publisher-of-").map(|feed| (Role::Publisher, feed));
+        let plain = Role::ALL.into_iter().find(|role| role.as_str() == token).map(|role| (role, ""));
+        match plain.or(of_feed) {
+            None => Presented::Unknown,
+            Some((role, feed)) => {
+                let feeds = FeedName::parse(feed).into_iter().collect();
+                Presented::Valid(Caller { subject: format!("the-{role}"), role, feeds })
+            }
+        }
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenView>, AdminError> {
+        Ok(vec![token()])
+    }
+
+    async fn create_token(&self, wanted: NewToken, _by: &str) -> Result<TokenCreated, AdminError> {
+        let about = TokenView { name: wanted.name, role: wanted.role, ..token() };
+        Ok(TokenCreated { token: "hms_new".to_owned(), about })
+    }
+
+    async fn revoke_token(&self, name: &str, _by: &str) -> Result<TokenView, AdminError> {
+        let found = Some(token()).filter(|token| token.name == name);
+        found.ok_or_else(|| AdminError::not_found(format!("there is no token `{name}`")))
+    }
+
     async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<Published, AdminError> {
         let _inside = Inside::new(&self.inside);
         let _ = self.hangs.subscribe().wait_for(|hangs| !hangs).await;
@@ -199,7 +241,13 @@ impl Backend for Fake {
         found.ok_or_else(|| AdminError::not_found(format!("there is no feed `{feed}`")))
     }
 
-    async fn apply(&self, id: &RecipeId, text: String, options: ApplyOptions) -> Result<Applied, AdminError> {
+    async fn apply(
+        &self,
+        id: &RecipeId,
+        text: String,
+        options: ApplyOptions,
+        _by: &str,
+    ) -> Result<Applied, AdminError> {
         if text.contains("oops") {
             let help = Some("did you mean `source`?".to_owned());
             let finding =
@@ -232,7 +280,7 @@ impl Backend for Fake {
         Ok(vec![target(RECIPE, "vdot_gis"), closed])
     }
 
-    async fn order_circuit(&self, key: &TargetKey, order: CircuitOrder) -> Result<TargetView, AdminError> {
+    async fn order_circuit(&self, key: &TargetKey, order: CircuitOrder, _by: &str) -> Result<TargetView, AdminError> {
         let found = self.target(key).await?;
         let state = match order.action {
             CircuitAction::Open => CircuitState::ForcedOpen,
@@ -249,7 +297,7 @@ impl Backend for Fake {
         found.ok_or_else(|| AdminError::not_found(format!("there is no target `{key}`")))
     }
 
-    async fn delete(&self, id: &RecipeId, abandon: bool) -> Result<Deleted, AdminError> {
+    async fn delete(&self, id: &RecipeId, abandon: bool, _by: &str) -> Result<Deleted, AdminError> {
         self.known(id)?;
         match abandon {
             true => Ok(Deleted { id: id.to_string(), abandoned: 2 }),
@@ -257,17 +305,17 @@ impl Backend for Fake {
         }
     }
 
-    async fn pause(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+    async fn pause(&self, id: &RecipeId, _by: &str) -> Result<RecipeView, AdminError> {
         self.paused.store(true, Ordering::SeqCst);
         self.known(id)
     }
 
-    async fn resume(&self, id: &RecipeId) -> Result<RecipeView, AdminError> {
+    async fn resume(&self, id: &RecipeId, _by: &str) -> Result<RecipeView, AdminError> {
         self.paused.store(false, Ordering::SeqCst);
         self.known(id)
     }
 
-    async fn run(&self, id: &RecipeId, wait: bool) -> Result<Vec<TargetRun>, AdminError> {
+    async fn run(&self, id: &RecipeId, wait: bool, _by: &str) -> Result<Vec<TargetRun>, AdminError> {
         self.known(id)?;
         let run = |target: &str| TargetRun {
             target: target.to_owned(),
@@ -291,7 +339,7 @@ impl Backend for Fake {
         }
     }
 
-    async fn answer_ticket(&self, number: u64, answer: TicketAnswer) -> Result<TicketView, AdminError> {
+    async fn answer_ticket(&self, number: u64, answer: TicketAnswer, _by: &str) -> Result<TicketView, AdminError> {
         self.ticket(number).await?;
         if answer.action == TicketAction::Resolve && answer.note.is_none() {
             return Err(AdminError::invalid("a doubt ticket is resolved with a `note` that says how it is known"));
@@ -322,7 +370,7 @@ impl Backend for Fake {
         Ok(DeadLetterDetail { letter, event, history: vec![attempt] })
     }
 
-    async fn replay(&self, number: u64, options: ReplayOptions) -> Result<LetterOutcome, AdminError> {
+    async fn replay(&self, number: u64, options: ReplayOptions, _by: &str) -> Result<LetterOutcome, AdminError> {
         let letter = self.letter(number)?;
         if letter.replaying {
             return Err(AdminError::conflict("a replay of it is under way").with("replaying", true));
@@ -342,7 +390,7 @@ impl Backend for Fake {
         }
     }
 
-    async fn drop_letter(&self, number: u64, _: String) -> Result<LetterOutcome, AdminError> {
+    async fn drop_letter(&self, number: u64, _: String, _by: &str) -> Result<LetterOutcome, AdminError> {
         self.letter(number)?;
         self.letters.lock().unwrap().retain(|letter| letter.number != number);
         Ok(LetterOutcome { number, state: LetterState::Dropped, later: Vec::new() })

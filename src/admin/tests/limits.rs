@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::admin::call::Node;
 use crate::admin::dispatch;
+use crate::admin::door::Door;
 use crate::feeds::PublishError;
 
 fn publish(body: Vec<u8>) -> Request {
@@ -51,7 +52,7 @@ async fn when_too_many_bodies_are_in_memory_the_next_is_asked_to_come_again() {
     let mut waiting = Vec::new();
     for _ in 0..32 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
-        let head = format!("POST /v1/feeds/a/events HTTP/1.1\r\nHost: n\r\nContent-Length: {limit}\r\n\r\n");
+        let head = format!("POST /v1/feeds/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: {limit}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(&of_size(limit)).await.unwrap();
         waiting.push(stream);
@@ -92,7 +93,7 @@ async fn what_the_log_refuses_has_its_status() {
 async fn a_body_that_breaks_off_is_not_taken() {
     let (server, fake) = start();
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = "POST /v1/feeds/grants/events HTTP/1.1\r\nHost: n\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{}";
+    let head = "POST /v1/feeds/grants/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{}";
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
@@ -105,9 +106,13 @@ async fn a_body_that_breaks_off_is_not_taken() {
 async fn a_backend_that_hangs_is_not_waited_for_for_ever() {
     let fake = Arc::new(Fake::default());
     fake.hangs.send_replace(true);
-    let node = Node { backend: fake.clone(), body_limit: 9, room: Arc::new(Semaphore::new(9)) };
+    let node = Node { backend: fake.clone(), door: Door::new(true), body_limit: 9, room: Arc::new(Semaphore::new(9)) };
     let app = test::init_service(App::new().app_data(Data::new(node)).configure(dispatch::register)).await;
-    let request = test::TestRequest::post().uri("/v1/feeds/grants/events").set_payload("{}").to_request();
+    let request = test::TestRequest::post()
+        .insert_header(("host", "localhost"))
+        .uri("/v1/feeds/grants/events")
+        .set_payload("{}")
+        .to_request();
     let asked = tokio::time::Instant::now();
     let answer = test::call_service(&app, request).await;
     assert_eq!((answer.status().as_u16(), asked.elapsed().as_secs()), (503, 60));

@@ -7,6 +7,7 @@ mod dead_letters;
 mod moment;
 mod supervision;
 mod tickets;
+mod tokens;
 
 use hms_actors::id::{Offset, Revision};
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ pub use self::dead_letters::*;
 pub use self::moment::Moment;
 pub use self::supervision::*;
 pub use self::tickets::*;
+pub use self::tokens::*;
 
 /// What became of a publisher's request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -177,7 +177,12 @@ mod tests {
     }
 
     fn answer(status: u16, body: &'static str) -> Answer {
-        Answer { status: StatusCode::from_u16(status).unwrap(), retry_after: None, body: body.into() }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: body.into(),
+            advice: String::new(),
+        }
     }
 
     #[tokio::test]
