@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
+    /// Where the labels of fields stand.
+    pub catalog: Option<PathBuf>,
 }
 
 /// Bytes.
@@ -79,7 +81,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog", "fips", "egress", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["policies_dir", "fips", "egress", "anchors", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -111,7 +113,7 @@ record! {
         optional limits: LimitsDoc,
         /// Policies. Not available yet.
         optional policies_dir: Text,
-        /// What the fields of feeds are. Not available yet.
+        /// What the fields of feeds are: a file with their labels. Default none.
         optional catalog: Text,
         /// Approved algorithms only. Not available yet.
         optional fips: Text,
@@ -205,6 +207,7 @@ impl Check<'_, '_> {
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
+            catalog: self.path(doc.catalog),
         })
     }
 

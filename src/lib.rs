@@ -1,11 +1,13 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`yaml`] and the recipe's checked model.
+//! except that all may use [`config`], [`secrets`], [`fault`], [`mark`], [`yaml`], [`catalog`], [`privacy`] and the
+//! recipe's checked model.
 
 pub mod adapters;
 pub mod admin;
 pub mod app;
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -15,6 +17,7 @@ pub mod feeds;
 pub mod formats;
 pub mod mark;
 pub mod metrics;
+pub mod privacy;
 pub mod recipe;
 pub mod secrets;
 pub mod store;

@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn json_lines_have_the_targets_line_end_and_no_header() {
         let feed = "f".to_owned().try_into().unwrap();
-        let source = Source { feed, fields: None, key: None, from: From::Now, required: Vec::new() };
+        let source =
+            Source { feed, fields: None, key: None, from: From::Now, required: Vec::new(), labels: Vec::new() };
         let target = FileTarget {
             path: "/f".into(),
             format: FileFormat::JsonLines,

@@ -7,6 +7,9 @@ use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::policy::rate::RateSettings;
 use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
 
+pub use super::values::{Classification, Protection};
+use crate::catalog::Labels;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     pub id: RecipeId,
@@ -26,6 +29,8 @@ pub struct Source {
     pub key: Option<String>,
     pub from: From,
     pub required: Vec<String>,
+    /// (field or dotted path, labels beside those of the catalog).
+    pub labels: Vec<(String, Labels)>,
 }
 
 /// Where a new recipe starts.
@@ -46,6 +51,9 @@ pub struct Target {
     pub renamed_from: Option<TargetName>,
     pub circuit: CircuitSettings,
     pub rate: Option<RateSettings>,
+    pub classification: Classification,
+    /// (field, how it is protected).
+    pub protect: Vec<(String, Protection)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -161,6 +169,13 @@ pub enum ScheduleSpec {
     Every(Duration),
     Cron(String),
     OnChange,
+}
+
+impl RestTarget {
+    /// The fields whose values stand in the url.
+    pub fn url_fields(&self) -> impl Iterator<Item = &str> {
+        self.url.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(field, _)| field)
+    }
 }
 
 impl Adapter {

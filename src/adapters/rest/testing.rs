@@ -35,7 +35,14 @@ pub fn at(offset: Offset, data: &str) -> Event {
 }
 
 pub fn source() -> Source {
-    Source { feed: FeedName::parse("grants").unwrap(), fields: None, key: None, from: From::Now, required: Vec::new() }
+    Source {
+        feed: FeedName::parse("grants").unwrap(),
+        fields: None,
+        key: None,
+        from: From::Now,
+        required: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 pub fn target(url: &str) -> RestTarget {

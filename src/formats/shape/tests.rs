@@ -13,6 +13,7 @@ fn source(fields: Option<&[&str]>) -> Source {
         key: None,
         from: From::Now,
         required: Vec::new(),
+        labels: Vec::new(),
     }
 }
 
