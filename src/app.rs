@@ -1,11 +1,14 @@
 //! The wiring: the only place that names concrete parts together. A node is its store, its feeds, its actors
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
+#[cfg(test)]
+mod canaries;
 mod endpoint;
 mod letters;
 mod lost;
 mod operations;
 mod previews;
+mod privacy;
 pub(crate) mod publish;
 mod removal;
 mod shapes;

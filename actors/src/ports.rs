@@ -138,8 +138,14 @@ pub trait RequestPartner {
     /// What the event's order is kept by.
     fn key(&self, event: &Event) -> Key;
 
+    /// What new work begins with besides the recipe's revision (the version of a key): it is stored with the work and
+    /// comes back with each attempt at it. An error means that nothing can be begun.
+    fn seal(&self) -> Result<u32, Failure> {
+        Ok(0)
+    }
+
     /// One attempt: reads the secrets, connects, sends, reads the answer. Encoding the same events again
-    /// gives the same bytes. A failure that isn't `definite` may have had its effect.
+    /// under the same seal gives the same bytes. A failure that isn't `definite` may have had its effect.
     async fn send(&self, request: &Request) -> Result<Sent, Failure>;
 }
 
@@ -151,6 +157,8 @@ pub struct Request {
     pub events: Rc<[Event]>,
     /// One event that was a dead letter: it goes under the key of a single event, whatever the target's batches are.
     pub replay: bool,
+    /// What [`RequestPartner::seal`] said when this was begun.
+    pub seal: u32,
 }
 
 /// A request that was accepted.

@@ -15,6 +15,7 @@ mod feeds;
 mod health;
 mod metrics;
 mod openapi;
+mod privacy;
 mod recipes;
 mod routes;
 mod server;

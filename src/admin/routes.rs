@@ -12,7 +12,9 @@ use self::Verb::{Delete, Get, Post, Put};
 use super::call::Call;
 use super::metrics::PROMETHEUS;
 use super::problem::AdminError;
-use super::{audit, circuits, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, views};
+use super::{
+    audit, circuits, dead_letters, feeds, health, metrics, openapi, privacy, recipes, supervision, tickets, views,
+};
 
 /// A handler, as the table holds it.
 macro_rules! by {
@@ -195,6 +197,36 @@ pub const ROUTES: &[Route] = &[
             "Deliver a dead letter to the target that missed it",
             of::<views::LetterOutcome>,
             by!(dead_letters::replay),
+        )
+    },
+    route(
+        Get,
+        "/v1/privacy/keys",
+        "listPrivacyKeys",
+        "List the keys of partners, never their bytes",
+        of::<views::PrivacyKeyList>,
+        by!(privacy::list),
+    ),
+    Route {
+        takes: &[("application/json", of::<views::PrivacyKeyOrder>)],
+        ..route(
+            Post,
+            "/v1/privacy/keys",
+            "makePrivacyKey",
+            "Make a partner's first key, or its next version",
+            of::<views::PrivacyKeyView>,
+            by!(privacy::make),
+        )
+    },
+    Route {
+        takes: &[("application/json", of::<views::PrivacyTokenQuery>)],
+        ..route(
+            Post,
+            "/v1/privacy/tokens",
+            "findPrivacyToken",
+            "Tell what a value becomes at a target",
+            of::<views::PrivacyTokenView>,
+            by!(privacy::token),
         )
     },
     route(

@@ -196,6 +196,18 @@ impl Backend for Endpoint {
         read.await.map_err(|error| AdminError::internal(error.to_string()))?.map_err(failed)
     }
 
+    async fn privacy_keys(&self) -> Result<Vec<views::PrivacyKeyView>> {
+        self.keys_of_partners().await
+    }
+
+    async fn make_privacy_key(&self, order: views::PrivacyKeyOrder) -> Result<views::PrivacyKeyView> {
+        self.make_key(order).await
+    }
+
+    async fn privacy_token(&self, query: views::PrivacyTokenQuery) -> Result<views::PrivacyTokenView> {
+        self.token_of(query).await
+    }
+
     async fn supervision(&self) -> Result<ActorView> {
         Ok(actor_view(self.root.send(Tree).await.map_err(stopping)?))
     }

@@ -1,5 +1,8 @@
 //! What a recipe would send, offline: for `hms sync check`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{TargetKey, Timestamp};
@@ -8,9 +11,11 @@ use hms_actors::ports::Clock;
 use super::world::{SystemClock, path_of};
 use crate::adapters::rest;
 use crate::adapters::rows::RowFormat;
+use crate::catalog::Catalog;
 use crate::config::{self, NodeConfig, Overrides};
 use crate::feeds::cloudevents;
 use crate::formats::Shape;
+use crate::privacy::{self, Guard, Keys, Treatment, Treatments, Way};
 use crate::recipe::heart;
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::secrets::Secrets;
@@ -20,27 +25,66 @@ use crate::secrets::Secrets;
 pub struct TargetPreview {
     pub target: String,
     pub guarantee: &'static str,
-    /// Request line, headers and body; or where the rows go, and the rows.
-    pub text: String,
+    /// Its labelled or protected fields.
+    pub fields: Vec<FieldPreview>,
+    /// Request line, headers and body; or where the rows go, and the rows. Absent without an event, and if it can't be
+    /// told without the partner's key.
+    pub text: Option<String>,
+    /// Why there is no text: values are not shown in the clear in its stead.
+    pub missing_key: Option<String>,
     /// Names of secrets of which none is there.
     pub missing_secrets: Vec<String>,
 }
 
-/// Target by target, exactly what would leave the node. `event` is a structured CloudEvent, or its data alone.
-pub fn preview(recipe: &Recipe, event: &[u8]) -> Result<Vec<TargetPreview>, String> {
+/// One field that goes to a target.
+#[derive(Debug, serde::Serialize)]
+pub struct FieldPreview {
+    /// `*` is every field that is named nowhere.
+    pub field: String,
+    pub labels: Vec<String>,
+    /// `clear`, or how it is protected.
+    pub goes: &'static str,
+}
+
+/// Target by target, what goes out and how; with an event exactly what would leave the node. `event` is a structured
+/// CloudEvent, or its data alone.
+pub fn preview(recipe: &Recipe, event: Option<&[u8]>) -> Result<Vec<TargetPreview>, String> {
     let config = config::load(None, Overrides::default()).map_err(|errors| errors.to_string())?;
+    let catalog = Catalog::load(config.catalog.as_deref()).map_err(|errors| errors.to_string())?;
     let secrets = Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone());
-    let event = parse_event(recipe, event)?;
+    let data_dir = std::env::var_os("HMS_DATA_DIR").map_or_else(|| config.data_dir.clone(), PathBuf::from);
+    let keys = Arc::new(Keys::read_only(&data_dir));
+    let event = event.map(|event| parse_event(recipe, event)).transpose()?;
     let preview = |target: &Target| {
+        let key = TargetKey { recipe: recipe.id.clone(), target: target.name.clone() };
+        let treatments = Treatments::new(&recipe.source, target, &catalog, &privacy::Never);
+        let fields = fields(&treatments);
+        let guard = Guard::new(treatments, privacy::partner(&key, target), keys.clone());
+        let missing_key = guard.open(0).err().map(|failure| failure.message);
+        let shape = Shape::new(&recipe.source, &target.map).guarded(guard);
+        let event = event.as_ref().filter(|_| missing_key.is_none());
         Ok(TargetPreview {
             target: target.name.to_string(),
             guarantee: heart::guarantee(target),
-            text: text(recipe, target, &config, &event)?,
+            fields,
+            text: event.map(|event| text(&key, target, shape, &config, event)).transpose()?,
+            missing_key,
             missing_secrets: missing(&secrets, target)?,
         })
     };
     let previews: Result<Vec<TargetPreview>, Failure> = recipe.targets.iter().map(preview).collect();
     previews.map_err(|failure| failure.message)
+}
+
+fn fields(treatments: &Treatments) -> Vec<FieldPreview> {
+    let unnamed = treatments.unnamed().map(|treatment| ("*", treatment));
+    let shown = |(field, treatment): (&str, &Treatment)| FieldPreview {
+        field: field.to_owned(),
+        labels: treatment.labels.iter().map(ToString::to_string).collect(),
+        goes: treatment.way.word(),
+    };
+    let plain = |(_, treatment): &(&str, &Treatment)| treatment.labels.is_empty() && treatment.way == Way::Clear;
+    treatments.sent().chain(unnamed).filter(|field| !plain(field)).map(shown).collect()
 }
 
 fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
@@ -64,11 +108,10 @@ fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
     })
 }
 
-fn text(recipe: &Recipe, target: &Target, config: &NodeConfig, event: &Event) -> Result<String, Failure> {
-    let key = TargetKey { recipe: recipe.id.clone(), target: target.name.clone() };
+fn text(key: &TargetKey, target: &Target, shape: Shape, config: &NodeConfig, event: &Event) -> Result<String, Failure> {
     match &target.adapter {
         Adapter::Rest(spec) => {
-            let request = rest::preview(key, &recipe.source, &target.map, spec, std::slice::from_ref(event))?;
+            let request = rest::preview(key.clone(), shape, spec, std::slice::from_ref(event))?;
             let mut text = format!("{} {}\n", request.method, request.url);
             for (name, value) in &request.headers {
                 text.push_str(&format!("{name}: {value}\n"));
@@ -77,15 +120,14 @@ fn text(recipe: &Recipe, target: &Target, config: &NodeConfig, event: &Event) ->
         }
         Adapter::Sftp(sftp) => {
             let address = format!("sftp://{}@{}:{}", sftp.user, sftp.host, sftp.port);
-            Ok(format!("{address}{}", rows(recipe, target, &sftp.file, &key, config, event)?))
+            Ok(format!("{address}{}", rows(shape, &sftp.file, key, config, event)?))
         }
-        Adapter::File(file) => rows(recipe, target, file, &key, config, event),
+        Adapter::File(file) => rows(shape, file, key, config, event),
     }
 }
 
 fn rows(
-    recipe: &Recipe,
-    target: &Target,
+    shape: Shape,
     file: &FileTarget,
     key: &TargetKey,
     config: &NodeConfig,
@@ -93,7 +135,7 @@ fn rows(
 ) -> Result<String, Failure> {
     let now: Timestamp = SystemClock.now();
     let path = path_of(file, key, config.timezone)?(now, (event.offset, event.offset));
-    let rows = RowFormat::new(Shape::new(&recipe.source, &target.map), file).encode(std::slice::from_ref(event))?;
+    let rows = RowFormat::new(shape, file).encode(std::slice::from_ref(event))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let header = if rows.header.is_empty() {
         String::new()

@@ -15,12 +15,14 @@ use crate::adapters::file::{Busy, LocalPartner};
 use crate::adapters::rest::{RestContext, RestPartner, tls_config};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
+use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::fault;
 use crate::feeds::FeedLog;
 use crate::formats::Shape;
 use crate::metrics::Metrics;
+use crate::privacy::{self, Guard, Keys, Treatments};
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::recipe::template::{Owner, Template};
 use crate::secrets::Secrets;
@@ -32,6 +34,8 @@ pub(super) struct World {
     pub feeds: Arc<FeedLog>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<SystemClock>,
+    /// Of partners, for tokens.
+    pub keys: Arc<Keys>,
     /// Local files on which an operation has not come back.
     busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
@@ -43,19 +47,22 @@ pub(super) struct World {
 pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
+    pub catalog: Catalog,
     rest: Arc<RestContext>,
 }
 
 impl Reloaded {
     pub fn new(config: NodeConfig, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
         let secrets = Arc::new(Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone()));
+        let invalid = |errors| Failure::configuration(format!("the catalog is not valid:\n{errors}"));
+        let catalog = Catalog::load(config.catalog.as_deref()).map_err(invalid)?;
         let rest = Arc::new(RestContext {
             secrets: secrets.clone(),
             connect_to: config.connect_to.clone(),
             tls: tls_config(config.tls_ca_file.as_deref())?,
             clock: clock.clone(),
         });
-        Ok(Self { config, secrets, rest })
+        Ok(Self { config, secrets, catalog, rest })
     }
 }
 
@@ -68,6 +75,7 @@ impl World {
         settings: Reloaded,
     ) -> Arc<Self> {
         Arc::new(Self {
+            keys: Arc::new(Keys::new(&settings.config.data_dir)),
             store,
             feeds,
             metrics,
@@ -85,6 +93,7 @@ impl World {
     pub fn reload(&self, config: NodeConfig) -> Result<(), Failure> {
         let new = Arc::new(Reloaded::new(config, &self.clock)?);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.keys.forget();
         Ok(())
     }
 
@@ -98,6 +107,18 @@ impl World {
             witness: Rc::new(Told(self.clone())),
             step: fault::point,
         }
+    }
+
+    /// What is done with each field of a target, as catalog, recipe and policies are now.
+    pub(super) fn treatments(&self, recipe: &Recipe, target: &Target) -> Treatments {
+        Treatments::new(&recipe.source, target, &self.settings().catalog, &privacy::Never)
+    }
+
+    /// What events become for a target.
+    fn shape(&self, recipe: &Recipe, target: &Target, key: &TargetKey) -> Shape {
+        let partner = privacy::partner(key, target);
+        let guard = Guard::new(self.treatments(recipe, target), partner, self.keys.clone());
+        Shape::new(&recipe.source, &target.map).guarded(guard)
     }
 
     /// A recipe's revision and the target in it, under the name that it had then.
@@ -157,7 +178,8 @@ impl Partners for Made {
         match &target.adapter {
             Adapter::Rest(rest) => {
                 let context = self.0.settings().rest.clone();
-                Ok(Rc::new(RestPartner::new(key, &recipe.source, &target.map, rest, context)?))
+                let shape = self.0.shape(&recipe, &target, &key);
+                Ok(Rc::new(RestPartner::new(key, shape, rest, context)?))
             }
             Adapter::Sftp(_) | Adapter::File(_) => Err(Failure::node(format!("{key} takes no requests"))),
         }
@@ -165,7 +187,7 @@ impl Partners for Made {
 
     fn files(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn FilePartner>, Failure> {
         let (recipe, target, key) = self.0.shaped(target, revision)?;
-        let shape = Shape::new(&recipe.source, &target.map);
+        let shape = self.0.shape(&recipe, &target, &key);
         let settings = self.0.settings();
         match &target.adapter {
             Adapter::Sftp(sftp) => {

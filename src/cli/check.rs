@@ -40,12 +40,14 @@ impl Check {
                 return Err(invalid(&findings));
             }
         };
-        let Some(event) = self.event()? else {
-            return good(&self.file, &recipe, json);
-        };
-        let previews = app::preview(&recipe, &event).map_err(|error| Error::Invalid(error.to_string()))?;
+        let event = self.event()?;
+        let previews = app::preview(&recipe, event.as_deref()).map_err(|error| Error::Invalid(error.to_string()))?;
         if json {
             return render::line(&as_json(&recipe, &previews));
+        }
+        if event.is_none() {
+            render::line(&format!("✓ {}: {} is valid", self.file.display(), recipe.id))?;
+            return previews.iter().filter(|preview| !preview.fields.is_empty()).try_for_each(show);
         }
         previews.iter().try_for_each(show)
     }
@@ -80,16 +82,18 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Error {
     Error::Usage(format!("{} can't be read: {error}", file.display()))
 }
 
-fn good(file: &Path, recipe: &Recipe, json: bool) -> Result<(), Error> {
-    if json {
-        return render::line(&json!({"id": recipe.id, "targets": []}).to_string());
-    }
-    render::line(&format!("✓ {}: {} is valid", file.display(), recipe.id))
-}
-
 fn show(preview: &TargetPreview) -> Result<(), Error> {
     render::line(&format!("── {}  ({})", preview.target, preview.guarantee))?;
-    render::line(preview.text.trim_end_matches('\n'))?;
+    for field in &preview.fields {
+        let labels = if field.labels.is_empty() { "no label".to_owned() } else { field.labels.join(", ") };
+        render::line(&format!("   {}: {} ({labels})", field.field, field.goes))?;
+    }
+    if let Some(text) = &preview.text {
+        render::line(text.trim_end_matches('\n'))?;
+    }
+    if let Some(why) = &preview.missing_key {
+        render::line(&format!("({why})"))?;
+    }
     for secret in &preview.missing_secrets {
         render::line(&format!("(secret {secret} is not set here)"))?;
     }
@@ -103,7 +107,9 @@ fn as_json(recipe: &Recipe, previews: &[TargetPreview]) -> String {
             json!({
                 "target": preview.target,
                 "guarantee": preview.guarantee,
+                "fields": preview.fields,
                 "sends": preview.text,
+                "missing_key": preview.missing_key,
                 "missing_secrets": preview.missing_secrets,
             })
         })

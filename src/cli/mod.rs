@@ -11,6 +11,7 @@ mod envelope;
 mod error;
 mod hitl;
 mod lines;
+mod privacy;
 mod publish;
 mod render;
 #[cfg(test)]
@@ -79,6 +80,7 @@ enum Command {
     Hitl(hitl::Hitl),
     Dlq(dlq::Dlq),
     Audit(audit::Audit),
+    Privacy(privacy::Privacy),
 }
 
 impl Command {
@@ -92,6 +94,7 @@ impl Command {
             Self::Hitl(hitl) => block_on(hitl.run()),
             Self::Dlq(dlq) => block_on(dlq.run()),
             Self::Audit(audit) => block_on(audit.run()),
+            Self::Privacy(privacy) => block_on(privacy.run()),
         }
     }
 }

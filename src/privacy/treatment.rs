@@ -14,6 +14,19 @@ pub enum Way {
     Protected(Protection),
 }
 
+impl Way {
+    /// As it stands in a recipe.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Protected(Protection::Token) => "token",
+            Self::Protected(Protection::Redact) => "redact",
+            Self::Protected(Protection::Last4) => "last4",
+            Self::Protected(Protection::Ff1) => "ff1",
+        }
+    }
+}
+
 /// One field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Treatment {

@@ -366,6 +366,18 @@ impl Backend for Fake {
         Ok(lines.skip(from).take(limit).flatten().copied().collect::<Vec<u8>>().into())
     }
 
+    async fn privacy_keys(&self) -> Result<Vec<PrivacyKeyView>, AdminError> {
+        Ok(Vec::new())
+    }
+
+    async fn make_privacy_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView, AdminError> {
+        Ok(PrivacyKeyView { partner: order.partner, version: 1, current: true, fingerprint: None, wrong: None })
+    }
+
+    async fn privacy_token(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView, AdminError> {
+        Ok(PrivacyTokenView { partner: query.target, version: None, goes: "clear".to_owned(), becomes: None })
+    }
+
     async fn metrics(&self) -> Result<String, AdminError> {
         Ok("# TYPE sync_tickets_open gauge\nsync_tickets_open 1\n".to_owned())
     }

@@ -4,6 +4,7 @@
 mod circuits;
 mod dead_letters;
 mod moment;
+mod privacy;
 mod supervision;
 mod tickets;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::circuits::*;
 pub use self::dead_letters::*;
 pub use self::moment::Moment;
+pub use self::privacy::*;
 pub use self::supervision::*;
 pub use self::tickets::*;
 

@@ -63,14 +63,15 @@ impl Requests {
             let _ = done.send(Err(NotReplayed::Gone(letter)));
             return Ok(());
         };
-        let partner = match self.partner(base, base.settings.revision) {
-            Ok(partner) => partner,
+        let partner = self.partner(base, base.settings.revision);
+        let (partner, seal) = match partner.and_then(|partner| partner.seal().map(|seal| (partner, seal))) {
+            Ok(ready) => ready,
             Err(failure) => {
                 let _ = done.send(Err(NotReplayed::GivenUp(failure.message)));
                 return Ok(());
             }
         };
-        let unit = Unit { revision: base.settings.revision, offsets: vec![event.offset], letter: Some(letter) };
+        let unit = Unit { revision: base.settings.revision, offsets: vec![event.offset], letter: Some(letter), seal };
         let mut staged = Staged::new(unit, vec![event], partner.as_ref());
         staged.shared = true;
         self.open_unit(staged);

@@ -39,8 +39,9 @@ impl Requests {
             base.complain_if_far_ahead();
             return Ok(());
         }
-        let partner = match self.partner(base, base.settings.revision) {
-            Ok(partner) => partner,
+        let partner = self.partner(base, base.settings.revision);
+        let (partner, seal) = match partner.and_then(|partner| partner.seal().map(|seal| (partner, seal))) {
+            Ok(ready) => ready,
             Err(failure) => {
                 let permit = base.begin_attempt().await?;
                 let (events, also) = (&[][..], Vec::new());
@@ -56,7 +57,7 @@ impl Requests {
                 break;
             }
             let offsets = events.iter().map(|event| event.offset).collect();
-            let unit = Unit { revision: base.settings.revision, offsets, letter: None };
+            let unit = Unit { revision: base.settings.revision, offsets, letter: None, seal };
             self.ready.push_back(Staged::new(unit, events, partner.as_ref()));
         }
         if self.ready.len() > before { self.store_open(base).await } else { Ok(()) }

@@ -175,7 +175,7 @@ impl Requests {
         let (left, right) = whole.events.split_at(whole.events.len() / 2);
         for events in [left, right] {
             let offsets = events.iter().map(|event| event.offset).collect();
-            let unit = Unit { revision: whole.unit.revision, offsets, letter: None };
+            let unit = Unit { revision: whole.unit.revision, offsets, letter: None, seal: whole.unit.seal };
             let mut half = Staged::new(unit, events.to_vec(), partner.as_ref());
             half.shared = true;
             half.stays = true;
