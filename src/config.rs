@@ -336,6 +336,7 @@ retention: 1d
 dedupe_window: 2h
 limits: {body: 1MiB, disk: 1GiB, feed_disk: 512MiB}
 secret_hosts: {GIS_KEY: [gis.vdot.gov]}
+catalog: catalog.yaml
 ",
         )
         .unwrap();
@@ -348,6 +349,7 @@ secret_hosts: {GIS_KEY: [gis.vdot.gov]}
         assert_eq!(config.limits, Limits { body: 1 << 20, disk: 1 << 30, feed_disk: 512 << 20 });
         assert_eq!(config.secret_hosts["GIS_KEY"], ["gis.vdot.gov"]);
         assert_eq!(config.timezone, Tz::America__New_York);
+        assert_eq!(config.catalog.as_deref(), Some(Path::new("/etc/hms/catalog.yaml")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a recipe would send, offline: for `hms sync check`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hms_actors::event::Event;
@@ -32,7 +32,7 @@ pub struct TargetPreview {
     pub text: Option<String>,
     /// Why there is no text: values are not shown in the clear in its stead.
     pub missing_key: Option<String>,
-    /// Names of secrets of which none is there.
+    /// Names of secrets of which none is there; not looked for without an event.
     pub missing_secrets: Vec<String>,
 }
 
@@ -48,8 +48,8 @@ pub struct FieldPreview {
 
 /// Target by target, what goes out and how; with an event exactly what would leave the node. `event` is a structured
 /// CloudEvent, or its data alone.
-pub fn preview(recipe: &Recipe, event: Option<&[u8]>) -> Result<Vec<TargetPreview>, String> {
-    let config = config::load(None, Overrides::default()).map_err(|errors| errors.to_string())?;
+pub fn preview(recipe: &Recipe, event: Option<&[u8]>, file: Option<&Path>) -> Result<Vec<TargetPreview>, String> {
+    let config = config::load(file, Overrides::default()).map_err(|errors| errors.to_string())?;
     let catalog = Catalog::load(config.catalog.as_deref()).map_err(|errors| errors.to_string())?;
     let secrets = Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone());
     let data_dir = std::env::var_os("HMS_DATA_DIR").map_or_else(|| config.data_dir.clone(), PathBuf::from);
@@ -62,6 +62,7 @@ pub fn preview(recipe: &Recipe, event: Option<&[u8]>) -> Result<Vec<TargetPrevie
         let guard = Guard::new(treatments, privacy::partner(&key, target), keys.clone());
         let missing_key = guard.open(0).err().map(|failure| failure.message);
         let shape = Shape::new(&recipe.source, &target.map).guarded(guard);
+        let missing_secrets = if event.is_some() { missing(&secrets, target)? } else { Vec::new() };
         let event = event.as_ref().filter(|_| missing_key.is_none());
         Ok(TargetPreview {
             target: target.name.to_string(),
@@ -69,7 +70,7 @@ pub fn preview(recipe: &Recipe, event: Option<&[u8]>) -> Result<Vec<TargetPrevie
             fields,
             text: event.map(|event| text(&key, target, shape, &config, event)).transpose()?,
             missing_key,
-            missing_secrets: missing(&secrets, target)?,
+            missing_secrets,
         })
     };
     let previews: Result<Vec<TargetPreview>, Failure> = recipe.targets.iter().map(preview).collect();

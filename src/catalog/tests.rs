@@ -110,3 +110,11 @@ fn every_error_is_told_with_its_place() {
         assert!(errors.contains(expected), "{expected}\n\n{errors}");
     }
 }
+
+#[test]
+fn the_example_in_the_docs_is_a_catalog() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/catalog.yaml");
+    let catalog = Catalog::load(Some(&path)).unwrap_or_else(|errors| panic!("{errors}"));
+    let grants = catalog.labels(&source("grants.bridge_repair.updated", &[]));
+    assert_eq!((grants.of("grant_id"), grants.of("applicant")), (labels(&[]), labels(&["contact", "pii"])));
+}

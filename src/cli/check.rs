@@ -26,6 +26,9 @@ pub(crate) struct Check {
     /// The same from a file
     #[arg(long, value_name = "F")]
     event_file: Option<PathBuf>,
+    /// The node's configuration, with its catalog; hms.yaml if it is in this folder
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
 }
 
 impl Check {
@@ -41,7 +44,8 @@ impl Check {
             }
         };
         let event = self.event()?;
-        let previews = app::preview(&recipe, event.as_deref()).map_err(|error| Error::Invalid(error.to_string()))?;
+        let previews = app::preview(&recipe, event.as_deref(), self.config.as_deref())
+            .map_err(|error| Error::Invalid(error.to_string()))?;
         if json {
             return render::line(&as_json(&recipe, &previews));
         }

@@ -44,6 +44,8 @@ pub struct Treatments {
     copied: Option<BTreeSet<String>>,
     in_url: BTreeSet<String>,
     attributes: Attributes,
+    /// Whether any value that may go to the target carries a label.
+    labelled: bool,
 }
 
 /// The envelope's attributes that go along, beside those that always do.
@@ -80,7 +82,7 @@ impl Treatments {
             (field.to_owned(), Treatment { way: way(Some(field), &labels), labels })
         };
         let otherwise = Treatment { labels: labels.default().clone(), way: way(None, labels.default()) };
-        Self {
+        let mut treatments = Self {
             named: names(source, target, &labels, &in_url).into_iter().map(treatment).collect(),
             otherwise,
             copied: source.fields.as_ref().map(|fields| fields.iter().cloned().collect()),
@@ -90,7 +92,10 @@ impl Treatments {
                 None => Attributes::Only(BTreeSet::new()),
             },
             in_url,
-        }
+            labelled: false,
+        };
+        treatments.labelled = treatments.any(|treatment| !treatment.labels.is_empty());
+        treatments
     }
 
     /// What is done with a top-level field.
@@ -120,7 +125,7 @@ impl Treatments {
 
     /// Whether any value that may go to the target carries a label.
     pub fn labelled(&self) -> bool {
-        self.any(|treatment| !treatment.labels.is_empty())
+        self.labelled
     }
 
     /// Whether protection needs the partner's key.

@@ -21,6 +21,7 @@ mod mending;
 mod once;
 mod one_target;
 mod partners;
+mod privacy;
 mod publishing;
 mod rebuild;
 mod rest;
