@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod canaries;
 mod endpoint;
+mod governing;
 mod letters;
 mod lost;
 mod operations;
@@ -38,6 +39,7 @@ use operations::{Operations, reader};
 use webhook::Webhook;
 use world::{Reloaded, SystemClock, World};
 
+pub use governing::{BlockedTarget, blocked};
 pub use previews::{TargetPreview, preview};
 
 /// How long deliveries in flight may take to end when the node stops.
@@ -80,8 +82,8 @@ impl Node {
         hms_actors::guard::remember_panics();
         let clock = Arc::new(SystemClock);
         let (listen, limits) = (config.listen, config.limits);
-        let (store, feeds) = open_stores(config.clone(), clock.clone()).await?;
-        let settings = Reloaded::new(config, &clock).map_err(StartError::of)?;
+        let settings = Reloaded::new(config.clone(), &clock).map_err(StartError::of)?;
+        let (store, feeds) = open_stores(config, clock.clone()).await?;
         let world = World::new(store, feeds, Arc::new(Metrics::new()), clock, settings);
         let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
         let for_actors = world.clone();

@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
+    /// Policies of the operator's own.
+    pub policies_dir: Option<PathBuf>,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
     /// Where the labels of fields stand.
@@ -81,7 +83,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "fips", "egress", "anchors", "tls"];
+const UNAVAILABLE: &[&str] = &["fips", "egress", "anchors", "tls"];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -111,7 +113,7 @@ record! {
         optional dedupe_window: Duration,
         /// Largest sizes.
         optional limits: LimitsDoc,
-        /// Policies. Not available yet.
+        /// A folder with policies (`*.cedar`), which are added to those that the node has.
         optional policies_dir: Text,
         /// What the fields of feeds are: a file with their labels. Default none.
         optional catalog: Text,
@@ -206,6 +208,7 @@ impl Check<'_, '_> {
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),
             limits: self.limits(doc.limits),
+            policies_dir: self.path(doc.policies_dir),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
             catalog: self.path(doc.catalog),
         })

@@ -15,6 +15,7 @@ pub mod demo;
 pub mod fault;
 pub mod feeds;
 pub mod formats;
+pub mod governance;
 pub mod mark;
 pub mod metrics;
 pub mod privacy;

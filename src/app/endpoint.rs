@@ -16,7 +16,7 @@ use hms_actors::ports::Clock;
 use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
 use super::operations::{How, Operations};
-use super::shapes::{actor_view, cloud_event, failed, feed_view, letter_view, ticket_view};
+use super::shapes::{actor_view, blocked_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
 use crate::admin::backend::{LettersWanted, PublishRequest};
@@ -75,6 +75,7 @@ impl Backend for Endpoint {
             next_run_at: next.map(|wait| Moment(self.world.clock.now().plus(wait))),
             next_run_in_seconds: next.map(|wait| wait.as_secs_f64().ceil() as u64),
             warnings: outcome.warnings,
+            blocked: outcome.blocked.into_iter().map(blocked_view).collect(),
         })
     }
 
@@ -239,6 +240,7 @@ impl Backend for Endpoint {
         if let Err(why) = self.world.feeds.healthy() {
             reasons.push(format!("the event store refuses writes: {why}"));
         }
+        reasons.extend(self.world.settings().rules.governance.broken());
         for supervised in self.root.send(List).await.unwrap_or_default() {
             match supervised.state {
                 State::Running | State::Stopping => {}

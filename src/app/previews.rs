@@ -8,10 +8,10 @@ use hms_actors::failure::Failure;
 use hms_actors::id::{TargetKey, Timestamp};
 use hms_actors::ports::Clock;
 
+use super::governing::Rules;
 use super::world::{SystemClock, path_of};
 use crate::adapters::rest;
 use crate::adapters::rows::RowFormat;
-use crate::catalog::Catalog;
 use crate::config::{self, NodeConfig, Overrides};
 use crate::feeds::cloudevents;
 use crate::formats::Shape;
@@ -50,14 +50,14 @@ pub struct FieldPreview {
 /// CloudEvent, or its data alone.
 pub fn preview(recipe: &Recipe, event: Option<&[u8]>, file: Option<&Path>) -> Result<Vec<TargetPreview>, String> {
     let config = config::load(file, Overrides::default()).map_err(|errors| errors.to_string())?;
-    let catalog = Catalog::load(config.catalog.as_deref()).map_err(|errors| errors.to_string())?;
+    let rules = Rules::load(&config).map_err(|failure| failure.message)?;
     let secrets = Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone());
     let data_dir = std::env::var_os("HMS_DATA_DIR").map_or_else(|| config.data_dir.clone(), PathBuf::from);
     let keys = Arc::new(Keys::read_only(&data_dir));
     let event = event.map(|event| parse_event(recipe, event)).transpose()?;
     let preview = |target: &Target| {
         let key = TargetKey { recipe: recipe.id.clone(), target: target.name.clone() };
-        let treatments = Treatments::new(&recipe.source, target, &catalog, &privacy::Never);
+        let treatments = rules.treatments(recipe, target);
         let fields = fields(&treatments);
         let guard = Guard::new(treatments, privacy::partner(&key, target), keys.clone());
         let missing_key = guard.open(0).err().map(|failure| failure.message);
@@ -88,7 +88,7 @@ fn fields(treatments: &Treatments) -> Vec<FieldPreview> {
     treatments.sent().chain(unnamed).filter(|field| !plain(field)).map(shown).collect()
 }
 
-fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
+pub(super) fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String> {
     let structured =
         serde_json::from_slice::<serde_json::Value>(json).is_ok_and(|value| value.get("specversion").is_some());
     let media = if structured { "application/cloudevents+json" } else { "application/json" };

@@ -11,11 +11,11 @@ use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, TargetName, Timestam
 use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
 
+use super::governing::{Governed, Rules};
 use crate::adapters::file::{Busy, LocalPartner};
 use crate::adapters::rest::{RestContext, RestPartner, tls_config};
 use crate::adapters::rows::PathOf;
 use crate::adapters::sftp::{SftpContext, SftpPartner};
-use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::NodeConfig;
 use crate::fault;
@@ -47,22 +47,21 @@ pub(super) struct World {
 pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
-    pub catalog: Catalog,
+    pub rules: Rules,
     rest: Arc<RestContext>,
 }
 
 impl Reloaded {
     pub fn new(config: NodeConfig, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
         let secrets = Arc::new(Secrets::of_process(config.secrets_dir.clone(), config.secret_hosts.clone()));
-        let invalid = |errors| Failure::configuration(format!("the catalog is not valid:\n{errors}"));
-        let catalog = Catalog::load(config.catalog.as_deref()).map_err(invalid)?;
         let rest = Arc::new(RestContext {
             secrets: secrets.clone(),
             connect_to: config.connect_to.clone(),
             tls: tls_config(config.tls_ca_file.as_deref())?,
             clock: clock.clone(),
         });
-        Ok(Self { config, secrets, catalog, rest })
+        let rules = Rules::load(&config)?;
+        Ok(Self { config, secrets, rules, rest })
     }
 }
 
@@ -104,6 +103,7 @@ impl World {
             log: Rc::new(self.feeds.clone()),
             ledger: Rc::new(self.store.clone()),
             partners: Rc::new(Made(self.clone())),
+            governor: Rc::new(Governed(self.clone())),
             witness: Rc::new(Told(self.clone())),
             step: fault::point,
         }
@@ -111,7 +111,7 @@ impl World {
 
     /// What is done with each field of a target, as catalog, recipe and policies are now.
     pub(super) fn treatments(&self, recipe: &Recipe, target: &Target) -> Treatments {
-        Treatments::new(&recipe.source, target, &self.settings().catalog, &privacy::Never)
+        self.settings().rules.treatments(recipe, target)
     }
 
     /// What events become for a target.
@@ -122,7 +122,11 @@ impl World {
     }
 
     /// A recipe's revision and the target in it, under the name that it had then.
-    fn shaped(&self, key: &TargetKey, revision: Revision) -> Result<(Arc<Recipe>, Target, TargetKey), Failure> {
+    pub(super) fn shaped(
+        &self,
+        key: &TargetKey,
+        revision: Revision,
+    ) -> Result<(Arc<Recipe>, Target, TargetKey), Failure> {
         let missing = |what: &str| Failure::node(format!("{what} of {key}, revision {revision}, is not in the store"));
         let stored = self.store.recipe(&key.recipe).ok_or_else(|| missing("the recipe"))?;
         let parse = |revision: Revision| {
@@ -240,6 +244,10 @@ impl Witness for Told {
 
     fn delivered(&self, target: &TargetKey, waited: Duration) {
         self.0.metrics.delivered(target, waited);
+    }
+
+    fn blocked(&self, target: &TargetKey, events: u64) {
+        self.0.metrics.blocked(target, events);
     }
 
     fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64) {

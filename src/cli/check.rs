@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Error, render};
-use crate::app::{self, TargetPreview};
+use crate::app::{self, BlockedTarget, TargetPreview};
 use crate::recipe::model::Recipe;
 use crate::recipe::{self, Diagnostics};
 
@@ -44,16 +44,22 @@ impl Check {
             }
         };
         let event = self.event()?;
-        let previews = app::preview(&recipe, event.as_deref(), self.config.as_deref())
+        let config = self.config.as_deref();
+        let blocked = app::blocked(&recipe, event.as_deref(), config).map_err(Error::Invalid)?;
+        let previews = app::preview(&recipe, event.as_deref(), config)
             .map_err(|error| Error::Invalid(error.to_string()))?;
         if json {
-            return render::line(&as_json(&recipe, &previews));
+            render::line(&as_json(&recipe, &previews, &blocked))?;
+            return refuse_if_all(&blocked);
         }
         if event.is_none() {
             render::line(&format!("✓ {}: {} is valid", self.file.display(), recipe.id))?;
-            return previews.iter().filter(|preview| !preview.fields.is_empty()).try_for_each(show);
         }
-        previews.iter().try_for_each(show)
+        let shown = previews.iter().filter(|preview| event.is_some() || !preview.fields.is_empty());
+        shown.map(|preview| show(preview, &blocked)).collect::<Result<(), Error>>()?;
+        let some = blocked.iter().filter(|blocked| !blocked.every_event);
+        some.map(|blocked| render::line(&format!("warning: {blocked}"))).collect::<Result<(), Error>>()?;
+        refuse_if_all(&blocked)
     }
 
     fn event(&self) -> Result<Option<Vec<u8>>, Error> {
@@ -86,8 +92,17 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Error {
     Error::Usage(format!("{} can't be read: {error}", file.display()))
 }
 
-fn show(preview: &TargetPreview) -> Result<(), Error> {
+/// A target to which policies let nothing go is no better than one that isn't there.
+fn refuse_if_all(blocked: &[BlockedTarget]) -> Result<(), Error> {
+    let all: Vec<String> = blocked.iter().filter(|one| one.every_event).map(ToString::to_string).collect();
+    if all.is_empty() { Ok(()) } else { Err(Error::Failed(all.join("\n"))) }
+}
+
+fn show(preview: &TargetPreview, blocked: &[BlockedTarget]) -> Result<(), Error> {
     render::line(&format!("── {}  ({})", preview.target, preview.guarantee))?;
+    if let Some(blocked) = blocked.iter().find(|blocked| blocked.target == preview.target && blocked.every_event) {
+        render::line(&format!("✗ not sent: {}", blocked.reason))?;
+    }
     for field in &preview.fields {
         let labels = if field.labels.is_empty() { "no label".to_owned() } else { field.labels.join(", ") };
         render::line(&format!("   {}: {} ({labels})", field.field, field.goes))?;
@@ -104,7 +119,7 @@ fn show(preview: &TargetPreview) -> Result<(), Error> {
     render::line("")
 }
 
-fn as_json(recipe: &Recipe, previews: &[TargetPreview]) -> String {
+fn as_json(recipe: &Recipe, previews: &[TargetPreview], blocked: &[BlockedTarget]) -> String {
     let targets: Vec<_> = previews
         .iter()
         .map(|preview| {
@@ -118,5 +133,5 @@ fn as_json(recipe: &Recipe, previews: &[TargetPreview]) -> String {
             })
         })
         .collect();
-    json!({"id": recipe.id, "targets": targets}).to_string()
+    json!({"id": recipe.id, "targets": targets, "blocked": blocked}).to_string()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hms_actors::id::RecipeId;
 use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::policy::rate::RateSettings;
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
 
 use super::auth;
 use super::grammar::{CircuitDoc, ONLY_FOR, RateLimitDoc, RecipeDoc, SourceDoc, TargetDoc};
@@ -122,8 +122,20 @@ impl Check<'_, '_> {
         let rate = doc.rate_limit.take().and_then(|limit| rate(limit.value));
         let renamed_from = doc.renamed_from.map(|name| name.value);
         let classification = doc.classification.map_or(Classification::External, |found| found.value);
-        let name = doc.name?.value;
-        Some(Target { name, adapter: adapter?, map, renamed_from, circuit, rate, classification, protect })
+        let residency = doc.residency.map(|country| country.value.0);
+        let on_deny = doc.on_deny.map_or(OnDeny::Hold, |on_deny| on_deny.value);
+        Some(Target {
+            name: doc.name?.value,
+            adapter: adapter?,
+            map,
+            renamed_from,
+            circuit,
+            rate,
+            classification,
+            protect,
+            residency,
+            on_deny,
+        })
     }
 
     fn circuit(&mut self, doc: CircuitDoc) -> CircuitSettings {

@@ -114,6 +114,7 @@ fn same_settings(old: &Target, new: &Target) -> bool {
         && old.map == new.map
         && old.classification == new.classification
         && old.protect == new.protect
+        && old.residency == new.residency
 }
 
 fn refused(old: &Recipe, new: &Recipe) -> Vec<String> {

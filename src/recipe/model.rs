@@ -5,7 +5,7 @@ use std::time::Duration;
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetName};
 use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::policy::rate::RateSettings;
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
 
 pub use super::values::{Classification, Protection};
 use crate::catalog::Labels;
@@ -54,6 +54,10 @@ pub struct Target {
     pub classification: Classification,
     /// (field, how it is protected).
     pub protect: Vec<(String, Protection)>,
+    /// The country where the partner keeps the data; `None` is unknown.
+    pub residency: Option<String>,
+    /// What becomes of an event that a policy says no to.
+    pub on_deny: OnDeny,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -216,6 +216,7 @@ impl Backend for Fake {
             next_run_at: Some(Moment(Timestamp(60_000))),
             next_run_in_seconds: Some(60),
             warnings: Vec::new(),
+            blocked: Vec::new(),
         })
     }
 

@@ -88,6 +88,19 @@ pub struct Applied {
     pub next_run_at: Option<Moment>,
     pub next_run_in_seconds: Option<u64>,
     pub warnings: Vec<String>,
+    /// Targets to which policies would not let every event go.
+    pub blocked: Vec<BlockedTargetView>,
+}
+
+/// What policies would block of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlockedTargetView {
+    pub target: String,
+    /// Ids of the policies that say no.
+    pub policies: Vec<String>,
+    pub reason: String,
+    /// Every event of the recipe; otherwise those that have the fields which are the reason.
+    pub every_event: bool,
 }
 
 /// One finding in a recipe's text. Line and column count from 1.

@@ -16,6 +16,12 @@ impl Requests {
                 base.dismiss(answer.cause);
                 base.commit(vec![answer.closed()]).await?;
             }
+            TicketAction::Skip if answer.cause == Cause::Policy => {
+                if !self.skip_held(base, &answer).await? {
+                    let _ = answer.done.send(Err("policies hold nothing: there is nothing to skip".to_owned()));
+                    return Ok(());
+                }
+            }
             TicketAction::Skip => {
                 let Some(staged) = self.take_failed_last() else {
                     let _ =
@@ -39,7 +45,7 @@ impl Requests {
         self.retry.remove(at)
     }
 
-    async fn give_up(&mut self, base: &mut Base, staged: &Staged, answer: &Answer) -> Ended {
+    pub(super) async fn give_up(&mut self, base: &mut Base, staged: &Staged, answer: &Answer) -> Ended {
         let cause = Some(answer.cause).filter(|cause| matches!(cause, Cause::Refused | Cause::Policy));
         match staged.unit.letter {
             None => {
