@@ -16,6 +16,7 @@ mod edges_disk;
 mod failure_table;
 mod faults;
 mod files;
+mod governance;
 mod lifecycle;
 mod mending;
 mod once;

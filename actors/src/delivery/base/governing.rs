@@ -42,7 +42,8 @@ pub(in crate::delivery) struct Judges {
     governor: Rc<dyn Governor>,
     key: TargetKey,
     on_deny: OnDeny,
-    known: RefCell<HashMap<Revision, Rc<dyn Judge>>>,
+    /// One that can't be had is asked for again when the others are dismissed.
+    known: RefCell<HashMap<Revision, Result<Rc<dyn Judge>, Failure>>>,
 }
 
 impl Judges {
@@ -63,13 +64,11 @@ impl Judges {
     }
 
     fn verdict(&self, revision: Revision, event: &Event) -> Verdict {
-        let known = self.known.borrow().get(&revision).cloned();
-        let judge = match known.map_or_else(|| self.governor.judge(&self.key, revision), Ok) {
-            Ok(judge) => judge,
-            Err(failure) => return Verdict::CannotTell { words: failure.message },
-        };
-        self.known.borrow_mut().entry(revision).or_insert_with(|| judge.clone());
-        judge.decide(event)
+        let mut known = self.known.borrow_mut();
+        match known.entry(revision).or_insert_with(|| self.governor.judge(&self.key, revision)) {
+            Ok(judge) => judge.decide(event),
+            Err(failure) => Verdict::CannotTell { words: failure.message.clone() },
+        }
     }
 
     /// The next question goes to new judges.
