@@ -46,8 +46,8 @@ impl Check {
         let event = self.event()?;
         let config = self.config.as_deref();
         let blocked = app::blocked(&recipe, event.as_deref(), config).map_err(Error::Invalid)?;
-        let previews = app::preview(&recipe, event.as_deref(), config)
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+        let previews =
+            app::preview(&recipe, event.as_deref(), config).map_err(|error| Error::Invalid(error.to_string()))?;
         if json {
             render::line(&as_json(&recipe, &previews, &blocked))?;
             return refuse_if_all(&blocked);

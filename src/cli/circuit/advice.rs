@@ -272,7 +272,7 @@ pub(super) mod tests {
     #[test]
     fn what_policies_hold_is_said_with_their_words() {
         let around = Around { tickets: vec![ticket(5, Cause::Policy)], ..nothing() };
-        let told = told(&target(), &around);
+        let told = told(&target("a.sync", "gis"), &around);
         says(&told, &["Policies forbid to send some of it (ticket 5)", "`hms hitl show 5`"]);
         assert!(!told.contains("Also open"), "{told}");
     }
