@@ -2,13 +2,17 @@
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
 mod anchors;
+#[cfg(test)]
+mod canaries;
 mod endpoint;
+mod governing;
 mod keyring;
 mod letters;
 mod lost;
 mod notes;
 mod operations;
 mod previews;
+mod privacy;
 pub(crate) mod publish;
 mod removal;
 mod shapes;
@@ -41,6 +45,7 @@ use operations::{Operations, reader};
 use webhook::Webhook;
 use world::{Reloaded, SystemClock, World};
 
+pub use governing::{BlockedTarget, blocked};
 pub use previews::{TargetPreview, preview};
 
 /// How long deliveries in flight may take to end when the node stops.

@@ -48,8 +48,12 @@ pub struct NodeConfig {
     pub anchors: Vec<Anchor>,
     /// TLS of the admin endpoint.
     pub tls: Option<TlsFiles>,
+    /// Policies of the operator's own.
+    pub policies_dir: Option<PathBuf>,
     /// The recipe by which tickets are told to an outside task system.
     pub ticket_webhook: Option<Recipe>,
+    /// Where the labels of fields stand.
+    pub catalog: Option<PathBuf>,
 }
 
 /// A place outside of the node for checkpoints of the audit.
@@ -121,7 +125,7 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
 }
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &["policies_dir", "catalog"];
+const UNAVAILABLE: &[&str] = &[];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -151,9 +155,9 @@ record! {
         optional dedupe_window: Duration,
         /// Largest sizes.
         optional limits: LimitsDoc,
-        /// Policies. Not available yet.
+        /// A folder with policies (`*.cedar`), which are added to those that the node has.
         optional policies_dir: Text,
-        /// What the fields of feeds are. Not available yet.
+        /// What the fields of feeds are: a file with their labels. Default none.
         optional catalog: Text,
         /// `required`: approved algorithms only, over TLS and SSH; a node that can't does not start.
         optional fips: Fips,
@@ -252,7 +256,9 @@ impl Check<'_, '_> {
             limits: self.limits(doc.limits),
             anchors: self.anchors(doc.anchors),
             tls: self.tls(doc.tls),
+            policies_dir: self.path(doc.policies_dir),
             ticket_webhook: doc.ticket_webhook.map(|webhook| webhook.value.0),
+            catalog: self.path(doc.catalog),
         })
     }
 
@@ -441,6 +447,7 @@ anchors: [anchors/audit.txt, 'https://witness.example/add']
 egress: {allow: [10.0.0.0/8, gis.vdot.gov, '127.0.0.1']}
 fips: required
 tls: {cert: own.pem, key: ~/own.key, client_ca: /etc/clients.pem}
+catalog: catalog.yaml
 ",
         )
         .unwrap();
@@ -459,6 +466,7 @@ tls: {cert: own.pem, key: ~/own.key, client_ca: /etc/clients.pem}
         let tls = config.tls.unwrap();
         let client_ca = Some(PathBuf::from("/etc/clients.pem"));
         assert_eq!(tls, TlsFiles { cert: "/etc/hms/own.pem".into(), key: "/home/ann/own.key".into(), client_ca });
+        assert_eq!(config.catalog.as_deref(), Some(Path::new("/etc/hms/catalog.yaml")));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`access`], [`config`], [`secrets`], [`egress`], [`approved`], [`fault`], [`mark`], [`proof`], [`yaml`]
-//! and the recipe's checked model.
+//! except that all may use [`access`], [`approved`], [`catalog`], [`config`], [`egress`], [`fault`], [`mark`], [`privacy`],
+//! [`proof`], [`secrets`], [`yaml`] and the recipe's checked model.
 
 pub mod access;
 pub mod adapters;
 pub mod admin;
 pub mod app;
 pub mod approved;
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -17,8 +18,10 @@ pub mod egress;
 pub mod fault;
 pub mod feeds;
 pub mod formats;
+pub mod governance;
 pub mod mark;
 pub mod metrics;
+pub mod privacy;
 pub mod proof;
 pub mod recipe;
 pub mod secrets;

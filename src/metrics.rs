@@ -91,6 +91,12 @@ impl Metrics {
         }
     }
 
+    /// Policies said no to so many events: no attempt was made.
+    pub fn blocked(&self, key: &TargetKey, events: u64) {
+        let kind = FailureKind::Blocked.as_str();
+        self.counter(FAIL, labels(key, Some(("kind", kind)))).increment(events);
+    }
+
     pub fn delivered(&self, key: &TargetKey, waited: Duration) {
         let target = self.target(key);
         target.success.increment(1);
@@ -225,7 +231,11 @@ fn labels(key: &TargetKey, more: Option<(&'static str, &'static str)>) -> Vec<La
 fn describe(recorder: &PrometheusRecorder) {
     let name = KeyName::from_const_str;
     recorder.describe_counter(name(SUCCESS), None, "Events delivered".into());
-    recorder.describe_counter(name(FAIL), None, "Events in failed attempts, by kind of failure".into());
+    recorder.describe_counter(
+        name(FAIL),
+        None,
+        "Events in failed attempts, by kind of failure; `blocked` are those that a policy said no to".into(),
+    );
     recorder.describe_counter(name(ATTEMPTS), None, "Attempts at a delivery, by outcome".into());
     recorder.describe_histogram(name(DELIVERY), Some(Unit::Seconds), "From publication to delivery".into());
     recorder.describe_counter(name(DELAYED), None, "Events delivered more than 60 s after publication".into());

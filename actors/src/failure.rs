@@ -19,6 +19,8 @@ pub enum FailureKind {
     Refused,
     /// Nobody can know whether rows arrived or were read: held until a human says.
     Doubt,
+    /// A policy says no: nothing was sent. No attempt, so it concerns neither the circuit nor the count of failures.
+    Blocked,
     /// The node itself can't go on (store, disk): nothing was sent.
     Node,
     /// A newer incarnation has taken over: this one ends.
@@ -34,6 +36,7 @@ impl FailureKind {
             Self::Configuration => "configuration",
             Self::Refused => "refused",
             Self::Doubt => "doubt",
+            Self::Blocked => "blocked",
             Self::Node => "node",
             Self::Fenced => "fenced",
         }
@@ -89,6 +92,10 @@ impl Failure {
     }
     pub fn doubt(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Doubt, false, message)
+    }
+    /// A policy says no to what was begun.
+    pub fn blocked(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Blocked, true, message)
     }
     pub fn fenced(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Fenced, false, message)

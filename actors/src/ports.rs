@@ -94,6 +94,8 @@ pub struct Standing {
     pub last_error: Option<String>,
     /// Until when the partner has asked us to wait.
     pub not_before: Option<Timestamp>,
+    /// Events that are not settled and that policies said no to last, by the ids of the policies.
+    pub blocked: BTreeMap<Offset, Vec<String>>,
 }
 
 /// Failed attempts at one unit.
@@ -118,6 +120,8 @@ pub trait Witness {
     fn attempted(&self, target: &TargetKey, failure: Option<FailureKind>, events: u64);
     /// One event was delivered, this long after its publication.
     fn delivered(&self, target: &TargetKey, waited: Duration);
+    /// Policies said no to so many events, for the first time or for another reason than before.
+    fn blocked(&self, target: &TargetKey, events: u64);
     /// A run ended in which `completed` events were settled by the last of the targets, and `failed` had a failed attempt.
     fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64);
     /// Everything below `frontier` is released for delivery. May be forgotten in a crash.
@@ -132,14 +136,53 @@ pub trait Partners {
     fn files(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn FilePartner>, Failure>;
 }
 
+/// Governance: what may be pushed to whom. The heart knows neither policies nor labels: it asks, and does as it is told.
+pub trait Governor {
+    /// What is asked about a target, as the recipe's revision has it. The target's facts are read once, here. An error
+    /// is a no to every event, and so is a judge that can't tell; the heart asks for another one at the next time.
+    fn judge(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn Judge>, Failure>;
+}
+
+/// Asked about each event before it goes into a batch, and again before each push of what was begun. It answers from
+/// memory, at once. The same judge says the same of the same event, always.
+pub trait Judge {
+    fn decide(&self, event: &Event) -> Verdict;
+}
+
+/// An answer of governance. Whatever is not [`Verdict::Allow`] is a no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Allow,
+    Deny(Denial),
+    /// No policy could be asked, or one failed: nothing is sent, and nothing is given up for it.
+    CannotTell {
+        words: String,
+    },
+}
+
+/// Why an event may not go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Ids of the policies that say no, in order; none where none could be asked.
+    pub policies: Vec<String>,
+    /// For the operator. Never holds a value of the event.
+    pub words: String,
+}
+
 /// A partner that takes requests.
 #[async_trait(?Send)]
 pub trait RequestPartner {
     /// What the event's order is kept by.
     fn key(&self, event: &Event) -> Key;
 
+    /// What new work begins with besides the recipe's revision (the version of a key): it is stored with the work and
+    /// comes back with each attempt at it. An error means that nothing can be begun.
+    fn seal(&self) -> Result<u32, Failure> {
+        Ok(0)
+    }
+
     /// One attempt: reads the secrets, connects, sends, reads the answer. Encoding the same events again
-    /// gives the same bytes. A failure that isn't `definite` may have had its effect.
+    /// under the same seal gives the same bytes. A failure that isn't `definite` may have had its effect.
     async fn send(&self, request: &Request) -> Result<Sent, Failure>;
 }
 
@@ -151,6 +194,8 @@ pub struct Request {
     pub events: Rc<[Event]>,
     /// One event that was a dead letter: it goes under the key of a single event, whatever the target's batches are.
     pub replay: bool,
+    /// What [`RequestPartner::seal`] said when this was begun.
+    pub seal: u32,
 }
 
 /// A request that was accepted.

@@ -58,6 +58,9 @@ pub enum Entry {
         retry_after: Option<Duration>,
         letter: Option<u64>,
     },
+    /// A policy said no to this event, and it was not sent: once per event and decision. `letter` is the dead letter
+    /// that was to be delivered.
+    Blocked { event: EventRef, attempt: u32, policies: Vec<String>, reason: String, letter: Option<u64> },
     /// Settles the event without a delivery. The dead letter keeps its own copy of the event.
     /// `cause` is that of the ticket which waits for its replay.
     DeadLettered { event: Box<Event>, attempt: u32, reason: String, may_have_arrived: bool, cause: Option<Cause> },

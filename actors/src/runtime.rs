@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::ports::{Clock, EventLog, Ledger, Partners, Witness};
+use crate::ports::{Clock, EventLog, Governor, Ledger, Partners, Witness};
 
 /// The world, as one arbiter sees it. Everything in it belongs to that arbiter's thread.
 #[derive(Clone)]
@@ -12,6 +12,7 @@ pub struct Env {
     pub log: Rc<dyn EventLog>,
     pub ledger: Rc<dyn Ledger>,
     pub partners: Rc<dyn Partners>,
+    pub governor: Rc<dyn Governor>,
     pub witness: Rc<dyn Witness>,
     /// Called between the steps of protocols, with their names; test builds end the process there.
     pub step: fn(&'static str),

@@ -30,6 +30,7 @@ pub struct TargetSettings {
     pub rate: Option<RateSettings>,
     /// An attempt that takes longer than this hangs: its actor is started again.
     pub patience: Duration,
+    pub on_deny: OnDeny,
     pub lane: Lane,
 }
 
@@ -59,6 +60,14 @@ pub enum WriteMode {
 pub enum OnDoubt {
     Hold,
     Resend,
+}
+
+/// What becomes of an event that a policy says no to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDeny {
+    /// It waits, with its key (requests) or with all that comes after it (files).
+    Hold,
+    DeadLetter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

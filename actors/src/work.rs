@@ -22,6 +22,13 @@ pub struct Unit {
     /// The dead letter that this delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letter: Option<u64>,
+    /// What the partner said that it begins new work with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seal: u32,
+}
+
+fn is_zero(seal: &u32) -> bool {
+    *seal == 0
 }
 
 /// A write to a partner's file: the last one of its target, open or settled.

@@ -7,7 +7,7 @@ use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, Timestamp};
 use hms_actors::ports::Rows;
 
-use crate::formats::Shape;
+use crate::formats::{Shape, Writer};
 use crate::recipe::model::{FileFormat, FileTarget};
 
 /// A compiled path template: the moment of the plan and the batch's `(first, last)` offset → the path.
@@ -26,22 +26,24 @@ impl RowFormat {
 
     /// See [`hms_actors::ports::FilePartner::encode`].
     pub fn encode(&self, events: &[Event]) -> Result<Rows, Failure> {
+        // A plan begins with today's key; from then on its bytes are stored.
+        let writer = self.shape.open(0)?;
         let mut bytes = Vec::new();
         let mut lengths = Vec::with_capacity(events.len());
         for event in events {
             let start = bytes.len();
-            self.row(event, &mut bytes)?;
+            self.row(&writer, event, &mut bytes)?;
             let too_long = |_| Failure::refused(format!("event `{}` makes a row of over 4 GiB", event.id));
             lengths.push(u32::try_from(bytes.len() - start).map_err(too_long)?);
         }
         Ok(Rows { header: self.header(), bytes: bytes.into(), lengths })
     }
 
-    fn row(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn row(&self, writer: &Writer<'_>, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
         match self.target.format {
-            FileFormat::Csv => self.shape.csv(event, self.target.line_end, out),
+            FileFormat::Csv => writer.csv(event, self.target.line_end, out),
             FileFormat::JsonLines => {
-                self.shape.json(event, out)?;
+                writer.json(event, out)?;
                 out.extend_from_slice(self.target.line_end.as_bytes());
                 Ok(())
             }
@@ -66,7 +68,8 @@ mod tests {
     #[test]
     fn json_lines_have_the_targets_line_end_and_no_header() {
         let feed = "f".to_owned().try_into().unwrap();
-        let source = Source { feed, fields: None, key: None, from: From::Now, required: Vec::new() };
+        let source =
+            Source { feed, fields: None, key: None, from: From::Now, required: Vec::new(), labels: Vec::new() };
         let target = FileTarget {
             path: "/f".into(),
             format: FileFormat::JsonLines,

@@ -66,6 +66,13 @@ pub trait Backend: Send + Sync {
     /// Gives it up for good. Errors: conflict while a replay runs.
     async fn drop_letter(&self, number: u64, reason: String, by: &str) -> Result<LetterOutcome, AdminError>;
 
+    /// The keys of partners, by name and version.
+    async fn privacy_keys(&self) -> Result<Vec<PrivacyKeyView>, AdminError>;
+    /// Errors: conflict when there is a key already (`create`), not found when there is none (`rotate`).
+    async fn make_privacy_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView, AdminError>;
+    /// What a value becomes at a target today.
+    async fn privacy_token(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView, AdminError>;
+
     /// The tree of actors, from the node down.
     async fn supervision(&self) -> Result<ActorView, AdminError>;
     /// Synced records from `from` on, each the exact stored bytes and a line end: at most `limit`, fewer when

@@ -16,6 +16,7 @@ mod feeds;
 mod health;
 mod metrics;
 mod openapi;
+mod privacy;
 mod recipes;
 mod routes;
 mod server;

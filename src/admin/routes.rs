@@ -14,7 +14,7 @@ use super::door::Needs;
 use super::metrics::PROMETHEUS;
 use super::problem::AdminError;
 use super::{
-    audit, circuits, dead_letters, feeds, health, metrics, openapi, recipes, supervision, tickets, tokens, views,
+    audit, circuits, dead_letters, feeds, health, metrics, openapi, privacy, recipes, supervision, tickets, tokens, views,
 };
 use crate::access::Role;
 
@@ -260,6 +260,39 @@ pub const ROUTES: &[Route] = &[
         of::<views::TokenView>,
         by!(tokens::revoke),
     ),
+    route(
+        Get,
+        VIEW,
+        "/v1/privacy/keys",
+        "listPrivacyKeys",
+        "List the keys of partners, never their bytes",
+        of::<views::PrivacyKeyList>,
+        by!(privacy::list),
+    ),
+    Route {
+        takes: &[("application/json", of::<views::PrivacyKeyOrder>)],
+        ..route(
+            Post,
+            ADMINISTER,
+            "/v1/privacy/keys",
+            "makePrivacyKey",
+            "Make a partner's first key, or its next version",
+            of::<views::PrivacyKeyView>,
+            by!(privacy::make),
+        )
+    },
+    Route {
+        takes: &[("application/json", of::<views::PrivacyTokenQuery>)],
+        ..route(
+            Post,
+            OPERATE,
+            "/v1/privacy/tokens",
+            "findPrivacyToken",
+            "Tell what a value becomes at a target",
+            of::<views::PrivacyTokenView>,
+            by!(privacy::token),
+        )
+    },
     route(
         Get,
         VIEW,

@@ -17,7 +17,7 @@ use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
 use super::keyring::Keyring;
 use super::operations::{How, Operations};
-use super::shapes::{actor_view, cloud_event, failed, feed_view, letter_view, ticket_view};
+use super::shapes::{actor_view, blocked_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
 use crate::access::Presented;
@@ -98,6 +98,7 @@ impl Backend for Endpoint {
             next_run_at: next.map(|wait| Moment(self.world.clock.now().plus(wait))),
             next_run_in_seconds: next.map(|wait| wait.as_secs_f64().ceil() as u64),
             warnings: outcome.warnings,
+            blocked: outcome.blocked.into_iter().map(blocked_view).collect(),
         })
     }
 
@@ -244,6 +245,18 @@ impl Backend for Endpoint {
         Ok(self.world.notary.keys())
     }
 
+    async fn privacy_keys(&self) -> Result<Vec<views::PrivacyKeyView>> {
+        self.keys_of_partners().await
+    }
+
+    async fn make_privacy_key(&self, order: views::PrivacyKeyOrder) -> Result<views::PrivacyKeyView> {
+        self.make_key(order).await
+    }
+
+    async fn privacy_token(&self, query: views::PrivacyTokenQuery) -> Result<views::PrivacyTokenView> {
+        self.token_of(query).await
+    }
+
     async fn supervision(&self) -> Result<ActorView> {
         Ok(actor_view(self.root.send(Tree).await.map_err(stopping)?))
     }
@@ -276,6 +289,7 @@ impl Backend for Endpoint {
         if let Err(why) = self.world.feeds.healthy() {
             reasons.push(format!("the event store refuses writes: {why}"));
         }
+        reasons.extend(self.world.settings().rules.governance.broken());
         for supervised in self.root.send(List).await.unwrap_or_default() {
             match supervised.state {
                 State::Running | State::Stopping => {}

@@ -57,7 +57,9 @@ impl Endpoint {
                 return Err(AdminError::conflict(why.to_string()).with("replaying", true));
             }
             Ok(Ok(Err(why @ NotReplayed::Gone(_)))) => return Err(AdminError::not_found(why.to_string())),
-            Ok(Ok(Err(why @ NotReplayed::GivenUp(_)))) => return Err(AdminError::conflict(why.to_string())),
+            Ok(Ok(Err(why @ (NotReplayed::GivenUp(_) | NotReplayed::Blocked(_))))) => {
+                return Err(AdminError::conflict(why.to_string()));
+            }
             // What was begun goes on, also in another incarnation of the delivery.
             Ok(Err(_)) | Err(_) => LetterState::Replaying,
         };

@@ -14,6 +14,7 @@ use hms_actors::ports::{Clock, EventLog};
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
 use tokio::sync::Mutex;
 
+use super::governing::BlockedTarget;
 use super::notes;
 use super::removal::begun_offsets;
 use super::world::World;
@@ -33,6 +34,9 @@ pub enum Refused {
     /// `counts`: target → events that wait.
     #[error("{why}")]
     Conflict { why: String, counts: BTreeMap<String, u64> },
+    /// Policies block every event of a target.
+    #[error("{why}")]
+    Blocked { why: String, blocked: Vec<BlockedTarget> },
     #[error("{0}")]
     Failed(#[from] Failure),
 }
@@ -52,6 +56,8 @@ pub struct Outcome {
     pub diff: String,
     pub next_run_in: Option<Duration>,
     pub warnings: Vec<String>,
+    /// What policies would block of it.
+    pub blocked: Vec<BlockedTarget>,
 }
 
 /// How a recipe is applied.
@@ -91,6 +97,7 @@ impl Operations {
             return Err(Refused::conflict(why));
         }
         self.check_targets(current.as_ref(), &new)?;
+        let blocked = self.check_policies(&new)?;
         let zone = self.world.settings().config.timezone;
         let revision = self.world.store.next_revision(id);
         let outcome = |changed: bool| Outcome {
@@ -102,6 +109,7 @@ impl Operations {
                 .map_or_else(|| format!("a new recipe with {} targets", new.targets.len()), ToString::to_string),
             next_run_in: schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now()),
             warnings: if stored.is_none() { self.warnings(&new) } else { Vec::new() },
+            blocked: blocked.clone(),
         };
         if current.as_ref() == Some(&new) {
             if !how.dry_run {
@@ -337,6 +345,13 @@ impl Operations {
             From::Offset(offset) => (*offset).clamp(self.world.feeds.oldest(feed), head),
             From::Time(time) => self.world.feeds.offset_at(feed, Timestamp(time.timestamp_millis()))?,
         })
+    }
+
+    /// What policies would block of the recipe; refused where that is all that a target would ever get.
+    fn check_policies(&self, new: &Recipe) -> Result<Vec<BlockedTarget>, Refused> {
+        let blocked = self.world.settings().rules.blocked(new, None)?;
+        let all: Vec<String> = blocked.iter().filter(|one| one.every_event).map(ToString::to_string).collect();
+        if all.is_empty() { Ok(blocked) } else { Err(Refused::Blocked { why: all.join("\n"), blocked }) }
     }
 
     /// What the recipe alone can't tell: two targets of a node never write to one file, none leads where the node

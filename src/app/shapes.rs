@@ -9,6 +9,7 @@ use hms_actors::receipt::Cause;
 use hms_actors::supervisor::{ActorSnapshot, Kind, State};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::governing::BlockedTarget;
 use super::operations::Refused;
 use crate::admin::AdminError;
 use crate::admin::views::{self, Activity, ActorKind, ActorState, ActorView, Guarantee, Moment};
@@ -170,6 +171,11 @@ pub(super) fn finding(error: &recipe::Diagnostic) -> views::RecipeFinding {
     }
 }
 
+pub(super) fn blocked_view(blocked: BlockedTarget) -> views::BlockedTargetView {
+    let BlockedTarget { target, policies, reason, every_event } = blocked;
+    views::BlockedTargetView { target, policies, reason, every_event }
+}
+
 pub(super) fn failed(failure: Failure) -> AdminError {
     AdminError::unavailable(failure.message)
 }
@@ -183,6 +189,10 @@ impl From<Refused> for AdminError {
             Refused::Invalid(errors) => Self::recipe(&errors.iter().map(finding).collect::<Vec<_>>()),
             Refused::Conflict { counts, .. } if counts.is_empty() => Self::conflict(detail),
             Refused::Conflict { counts, .. } => Self::conflict(detail).with("backlog", serde_json::json!(counts)),
+            Refused::Blocked { blocked, .. } => {
+                let blocked: Vec<views::BlockedTargetView> = blocked.into_iter().map(blocked_view).collect();
+                Self::conflict(detail).with("blocked", serde_json::json!(blocked))
+            }
             Refused::Failed(failure) => failed(failure),
         }
     }

@@ -12,6 +12,7 @@ use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, TargetName, Timestam
 use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
 
+use super::governing::{Governed, Rules};
 use crate::adapters::file::{Busy, LocalPartner};
 use crate::adapters::rest::{RestContext, RestPartner, Tls};
 use crate::adapters::rows::PathOf;
@@ -24,6 +25,7 @@ use crate::fault;
 use crate::feeds::FeedLog;
 use crate::formats::Shape;
 use crate::metrics::Metrics;
+use crate::privacy::{self, Guard, Keys, Treatments};
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::recipe::template::{Owner, Template};
 use crate::secrets::Secrets;
@@ -36,6 +38,8 @@ pub(super) struct World {
     pub feeds: Arc<FeedLog>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<SystemClock>,
+    /// Of partners, for tokens.
+    pub keys: Arc<Keys>,
     /// Local files on which an operation has not come back.
     busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
@@ -50,6 +54,7 @@ pub(super) struct Reloaded {
     pub config: NodeConfig,
     pub secrets: Arc<Secrets>,
     pub egress: Egress,
+    pub rules: Rules,
     pub rest: Arc<RestContext>,
 }
 
@@ -68,7 +73,8 @@ impl Reloaded {
             tls: Tls::new(config.tls_ca_file.as_deref(), config.fips)?,
             clock: clock.clone(),
         });
-        Ok(Self { config, secrets, egress, rest })
+        let rules = Rules::load(&config)?;
+        Ok(Self { config, secrets, egress, rules, rest })
     }
 }
 
@@ -82,6 +88,7 @@ impl World {
         own: Arc<OnceLock<SocketAddr>>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            keys: Arc::new(Keys::new(&settings.config.data_dir)),
             store,
             notary,
             feeds,
@@ -101,6 +108,7 @@ impl World {
     pub fn reload(&self, config: NodeConfig) -> Result<(), Failure> {
         let new = Arc::new(Reloaded::new(config, &self.clock, self.own.clone())?);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = new;
+        self.keys.forget();
         Ok(())
     }
 
@@ -111,13 +119,30 @@ impl World {
             log: Rc::new(self.feeds.clone()),
             ledger: Rc::new(self.store.clone()),
             partners: Rc::new(Made(self.clone())),
+            governor: Rc::new(Governed(self.clone())),
             witness: Rc::new(Told(self.clone())),
             step: fault::point,
         }
     }
 
+    /// What is done with each field of a target, as catalog, recipe and policies are now.
+    pub(super) fn treatments(&self, recipe: &Recipe, target: &Target) -> Treatments {
+        self.settings().rules.treatments(recipe, target)
+    }
+
+    /// What events become for a target.
+    fn shape(&self, recipe: &Recipe, target: &Target, key: &TargetKey) -> Shape {
+        let partner = privacy::partner(key, target);
+        let guard = Guard::new(self.treatments(recipe, target), partner, self.keys.clone());
+        Shape::new(&recipe.source, &target.map).guarded(guard)
+    }
+
     /// A recipe's revision and the target in it, under the name that it had then.
-    fn shaped(&self, key: &TargetKey, revision: Revision) -> Result<(Arc<Recipe>, Target, TargetKey), Failure> {
+    pub(super) fn shaped(
+        &self,
+        key: &TargetKey,
+        revision: Revision,
+    ) -> Result<(Arc<Recipe>, Target, TargetKey), Failure> {
         let missing = |what: &str| Failure::node(format!("{what} of {key}, revision {revision}, is not in the store"));
         let stored = self.store.recipe(&key.recipe).ok_or_else(|| missing("the recipe"))?;
         let parse = |revision: Revision| {
@@ -173,7 +198,8 @@ impl Partners for Made {
         match &target.adapter {
             Adapter::Rest(rest) => {
                 let context = self.0.settings().rest.clone();
-                Ok(Rc::new(RestPartner::new(key, &recipe.source, &target.map, rest, context)?))
+                let shape = self.0.shape(&recipe, &target, &key);
+                Ok(Rc::new(RestPartner::new(key, shape, rest, context)?))
             }
             Adapter::Sftp(_) | Adapter::File(_) => Err(Failure::node(format!("{key} takes no requests"))),
         }
@@ -181,7 +207,7 @@ impl Partners for Made {
 
     fn files(&self, target: &TargetKey, revision: Revision) -> Result<Rc<dyn FilePartner>, Failure> {
         let (recipe, target, key) = self.0.shaped(target, revision)?;
-        let shape = Shape::new(&recipe.source, &target.map);
+        let shape = self.0.shape(&recipe, &target, &key);
         let settings = self.0.settings();
         match &target.adapter {
             Adapter::Sftp(sftp) => {
@@ -236,6 +262,10 @@ impl Witness for Told {
 
     fn delivered(&self, target: &TargetKey, waited: Duration) {
         self.0.metrics.delivered(target, waited);
+    }
+
+    fn blocked(&self, target: &TargetKey, events: u64) {
+        self.0.metrics.blocked(target, events);
     }
 
     fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64) {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Error, render};
-use crate::app::{self, TargetPreview};
+use crate::app::{self, BlockedTarget, TargetPreview};
 use crate::recipe::model::Recipe;
 use crate::recipe::{self, Diagnostics};
 
@@ -26,6 +26,9 @@ pub(crate) struct Check {
     /// The same from a file
     #[arg(long, value_name = "F")]
     event_file: Option<PathBuf>,
+    /// The node's configuration, with its catalog; hms.yaml if it is in this folder
+    #[arg(long, value_name = "F")]
+    config: Option<PathBuf>,
 }
 
 impl Check {
@@ -41,14 +44,22 @@ impl Check {
             }
         };
         let event = self.event()?;
-        let previews = app::preview(&recipe, event.as_deref()).map_err(Error::Invalid)?;
+        let config = self.config.as_deref();
+        let blocked = app::blocked(&recipe, event.as_deref(), config).map_err(Error::Invalid)?;
+        let previews = app::preview(&recipe, event.as_deref(), config).map_err(Error::Invalid)?;
         if json {
-            return render::line(&as_json(&recipe, &previews));
+            render::line(&as_json(&recipe, &previews, &blocked))?;
+            return refuse_if_all(&blocked);
         }
         if event.is_none() {
             render::line(&format!("✓ {}: {} is valid", self.file.display(), recipe.id))?;
         }
-        previews.iter().try_for_each(show)
+        let has_news = |preview: &&TargetPreview| !preview.fields.is_empty() || !preview.notes.is_empty();
+        let shown = previews.iter().filter(|preview| event.is_some() || has_news(preview));
+        shown.map(|preview| show(preview, &blocked)).collect::<Result<(), Error>>()?;
+        let some = blocked.iter().filter(|blocked| !blocked.every_event);
+        some.map(|blocked| render::line(&format!("warning: {blocked}"))).collect::<Result<(), Error>>()?;
+        refuse_if_all(&blocked)
     }
 
     fn event(&self) -> Result<Option<Vec<u8>>, Error> {
@@ -81,30 +92,44 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Error {
     Error::Usage(format!("{} can't be read: {error}", file.display()))
 }
 
-fn show(preview: &TargetPreview) -> Result<(), Error> {
-    let Some(text) = &preview.text else {
-        return preview.notes.iter().try_for_each(|note| render::line(&format!("  {}: {note}", preview.target)));
-    };
+/// A target to which policies let nothing go is no better than one that isn't there.
+fn refuse_if_all(blocked: &[BlockedTarget]) -> Result<(), Error> {
+    let all: Vec<String> = blocked.iter().filter(|one| one.every_event).map(ToString::to_string).collect();
+    if all.is_empty() { Ok(()) } else { Err(Error::Failed(all.join("\n"))) }
+}
+
+fn show(preview: &TargetPreview, blocked: &[BlockedTarget]) -> Result<(), Error> {
     render::line(&format!("── {}  ({})", preview.target, preview.guarantee))?;
-    render::line(text.trim_end_matches('\n'))?;
-    for note in &preview.notes {
+    if let Some(blocked) = blocked.iter().find(|blocked| blocked.target == preview.target && blocked.every_event) {
+        render::line(&format!("✗ not sent: {}", blocked.reason))?;
+    }
+    for field in &preview.fields {
+        let labels = if field.labels.is_empty() { "no label".to_owned() } else { field.labels.join(", ") };
+        render::line(&format!("   {}: {} ({labels})", field.field, field.goes))?;
+    }
+    if let Some(text) = &preview.text {
+        render::line(text.trim_end_matches('\n'))?;
+    }
+    for note in preview.missing_key.iter().chain(&preview.notes) {
         render::line(&format!("({note})"))?;
     }
     render::line("")
 }
 
-fn as_json(recipe: &Recipe, previews: &[TargetPreview]) -> String {
+fn as_json(recipe: &Recipe, previews: &[TargetPreview], blocked: &[BlockedTarget]) -> String {
     let targets: Vec<_> = previews
         .iter()
         .map(|preview| {
             json!({
                 "target": preview.target,
                 "guarantee": preview.guarantee,
+                "fields": preview.fields,
                 "sends": preview.text,
+                "missing_key": preview.missing_key,
                 "missing_secrets": preview.missing_secrets,
                 "notes": preview.notes,
             })
         })
         .collect();
-    json!({"id": recipe.id, "targets": targets}).to_string()
+    json!({"id": recipe.id, "targets": targets, "blocked": blocked}).to_string()
 }

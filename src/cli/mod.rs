@@ -11,6 +11,7 @@ mod envelope;
 mod error;
 mod hitl;
 mod lines;
+mod privacy;
 mod publish;
 mod render;
 #[cfg(test)]
@@ -81,6 +82,7 @@ enum Command {
     Dlq(dlq::Dlq),
     Audit(audit::Audit),
     Token(token::Token),
+    Privacy(privacy::Privacy),
 }
 
 impl Command {
@@ -95,6 +97,7 @@ impl Command {
             Self::Dlq(dlq) => block_on(dlq.run()),
             Self::Audit(audit) => block_on(audit.run()),
             Self::Token(token) => block_on(token.run()),
+            Self::Privacy(privacy) => block_on(privacy.run()),
         }
     }
 }

@@ -115,6 +115,15 @@ struct Applied {
     paused: bool,
     #[serde(default)]
     warnings: Vec<String>,
+    #[serde(default)]
+    blocked: Vec<Blocked>,
+}
+
+/// What policies would block of a target.
+#[derive(Deserialize)]
+struct Blocked {
+    target: String,
+    reason: String,
 }
 
 impl Apply {
@@ -142,6 +151,9 @@ impl Apply {
             render::line(diff)?;
         }
         applied.warnings.iter().try_for_each(|warning| render::line(&format!("warning: {warning}")))?;
+        for Blocked { target, reason } in &applied.blocked {
+            render::line(&format!("warning: target `{target}`: events with these fields would be blocked: {reason}"))?;
+        }
         if self.dry_run {
             let what = if diff.is_empty() { "nothing would change" } else { "would change as shown" };
             return render::line(&format!("{}: {what} (dry run)", recipe.id));
@@ -294,7 +306,7 @@ mod tests {
     use crate::cli::scripted;
 
     fn applied(next_run_in_seconds: Option<f64>) -> Applied {
-        Applied { diff: String::new(), next_run_in_seconds, paused: false, warnings: Vec::new() }
+        Applied { diff: String::new(), next_run_in_seconds, paused: false, warnings: Vec::new(), blocked: Vec::new() }
     }
 
     #[test]

@@ -10,11 +10,16 @@ use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::settings::LineEnd;
 
-use super::object::Value;
+use super::shape::Sent;
+use crate::privacy::Cover;
 
-/// A value as the text of a cell; null and absent are empty.
-pub(super) fn cell<'a>(event: &Event, name: &str, value: Option<Value<'a>>) -> Result<Cow<'a, str>, Failure> {
-    let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(Cow::Borrowed("")) };
+/// A value as the text of a cell; null, absent and redacted are empty.
+pub(super) fn cell<'a>(event: &Event, name: &str, sent: Option<&'a Sent<'a>>) -> Result<Cow<'a, str>, Failure> {
+    let value = match sent {
+        Some(Sent::Clear(value)) if !value.is_null() => value,
+        Some(Sent::Covered(Cover::Text(text))) => return Ok(Cow::Borrowed(text)),
+        Some(Sent::Clear(_) | Sent::Covered(Cover::Nothing)) | None => return Ok(Cow::Borrowed("")),
+    };
     let refused = |why| Failure::refused(format!("event `{}`, field `{name}`: {why}", event.id));
     let text = value.text().map_err(|_| refused("the string holds half of a surrogate pair, which is no text"))?;
     if text.contains('\0') {

@@ -1,19 +1,24 @@
-//! JSON objects from columns. The values are the publisher's bytes; only names are written anew.
+//! JSON objects from columns. The values are the publisher's bytes, or what protects them; only names are written anew.
 
-use super::shape::Column;
+use super::shape::{Column, Sent};
+use crate::privacy::Cover;
 
 /// `{"name":value,…}` without white space; columns without a value are left out.
 pub(super) fn write(columns: &[Column<'_>], out: &mut Vec<u8>) {
     out.push(b'{');
     let mut first = true;
-    for (name, value) in columns.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+    for (name, value) in columns.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         if !first {
             out.push(b',');
         }
         first = false;
         serde_json::to_writer(&mut *out, name).expect("a string into memory");
         out.push(b':');
-        out.extend_from_slice(value.raw().as_bytes());
+        match value {
+            Sent::Clear(value) => out.extend_from_slice(value.raw().as_bytes()),
+            Sent::Covered(Cover::Text(text)) => serde_json::to_writer(&mut *out, text).expect("a string into memory"),
+            Sent::Covered(Cover::Nothing) => out.extend_from_slice(b"null"),
+        }
     }
     out.push(b'}');
 }

@@ -11,4 +11,4 @@ mod key;
 mod object;
 mod shape;
 
-pub use shape::Shape;
+pub use shape::{Shape, Writer};

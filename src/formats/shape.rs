@@ -1,5 +1,5 @@
 //! A recipe's projection (`fields`, `required`) and a target's renaming (`map`), compiled: which values of an
-//! event go to the partner, in which order, under which names. Not how they are written: that is json.rs and csv.rs.
+//! event go to the partner, in which order, under which names, protected or as they are. Not how they are written: that is json.rs and csv.rs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,6 +9,7 @@ use hms_actors::settings::LineEnd;
 
 use super::object::{Object, Value};
 use super::{csv, json, key};
+use crate::privacy::{Cover, Guard, Opened};
 use crate::recipe::model::Source;
 
 /// What each event of a recipe becomes for one target.
@@ -19,6 +20,7 @@ pub struct Shape {
     renames: HashMap<String, String>,
     required: Vec<String>,
     key: Option<String>,
+    guard: Option<Guard>,
 }
 
 /// `fields`, in order. They are distinct: the recipe's checker sees to it.
@@ -29,8 +31,17 @@ struct Projection {
     places: HashMap<String, usize>,
 }
 
-/// A column: its name at the partner, and the event's value, `None` where the event has none.
-pub(super) type Column<'a> = (&'a str, Option<Value<'a>>);
+/// A value on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sent<'a> {
+    /// The published bytes.
+    Clear(Value<'a>),
+    /// What stands in their place.
+    Covered(Cover),
+}
+
+/// A column: its name at the partner, and what goes there, `None` where the event has none.
+pub(super) type Column<'a> = (&'a str, Option<Sent<'a>>);
 
 impl Shape {
     pub fn new(source: &Source, map: &[(String, String)]) -> Self {
@@ -39,34 +50,36 @@ impl Shape {
             renames: map.iter().cloned().collect(),
             required: source.required.clone(),
             key: source.key.clone(),
+            guard: None,
         }
     }
 
+    /// The same, its values protected.
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
     /// What the order of events is kept by: the `key` field, else the subject, else the event itself.
-    /// A key that is null counts as absent.
+    /// A key that is null counts as absent. It is the value as published, and stays within the node.
     pub fn key(&self, event: &Event) -> Key {
         key::of(event, self.key.as_deref())
     }
 
-    /// The projected, renamed object as compact JSON. An absent field is absent; a null is null.
-    /// Refused: a `required` field is absent (a null is there: it was published on purpose), or two values
-    /// would have the same name.
-    pub fn json(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let object = Object::of(event)?;
-        json::write(&self.columns(event, &object)?, out);
-        Ok(())
+    /// Whether an attribute of the envelope may go along. Without a guard none may.
+    pub fn tells(&self, attribute: &str) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.treatments().attributes().allow(attribute))
     }
 
-    /// One CSV record (RFC 4180) with its line end. Null and absent are empty, nested values are JSON text.
-    /// Refused: what [`Shape::json`] refuses, and text that a CSV file can't hold (a NUL character, half of a
-    /// surrogate pair). Nothing is written then.
-    pub fn csv(&self, event: &Event, end: LineEnd, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let object = Object::of(event)?;
-        let columns = self.columns(event, &object)?;
-        let cells =
-            columns.iter().map(|(name, value)| csv::cell(event, name, *value)).collect::<Result<Vec<_>, _>>()?;
-        csv::record(cells.iter().map(AsRef::as_ref), end, out);
-        Ok(())
+    /// The version of the partner's key that new work begins with; 0 where none is needed.
+    pub fn seal(&self) -> Result<u32, Failure> {
+        self.guard.as_ref().map_or(Ok(0), Guard::seal)
+    }
+
+    /// Ready to write, with the key of that version (0: today's). An error is a key that can't be had: then nothing of
+    /// this target can be written.
+    pub fn open(&self, seal: u32) -> Result<Writer<'_>, Failure> {
+        let opened = self.guard.as_ref().map_or(Ok(None), |guard| guard.open(seal))?;
+        Ok(Writer { shape: self, opened })
     }
 
     /// The CSV header record with its line end. Nothing if the recipe names no `fields`: then each event has its own.
@@ -76,45 +89,85 @@ impl Shape {
         }
     }
 
-    /// The text of a top-level field for use in a url: strings without quotes, the rest as published.
-    /// `None` if it is absent or null, or has no text.
-    pub fn text(&self, event: &Event, field: &str) -> Option<String> {
-        let object = Object::of(event).ok()?;
-        let value = object.get(field).filter(|value| !value.is_null())?;
-        Some(value.text().ok()?.into_owned())
+    /// A field's name at the partner.
+    fn name<'a>(&'a self, field: &'a str) -> &'a str {
+        self.renames.get(field).map_or(field, String::as_str)
+    }
+}
+
+/// A shape with the key that its values are protected with: the only way to a partner's bytes.
+#[derive(Debug)]
+pub struct Writer<'s> {
+    shape: &'s Shape,
+    opened: Option<Opened<'s>>,
+}
+
+impl Writer<'_> {
+    /// The projected, renamed object as compact JSON. An absent field is absent; a null is null.
+    /// Refused: a `required` field is absent (a null is there: it was published on purpose), two values
+    /// would have the same name, or one can't be protected as it should be.
+    pub fn json(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let object = Object::of(event)?;
+        json::write(&self.columns(event, &object)?, out);
+        Ok(())
+    }
+
+    /// One CSV record (RFC 4180) with its line end. Null and absent are empty, nested values are JSON text.
+    /// Refused: what [`Writer::json`] refuses, and text that a CSV file can't hold (a NUL character, half of a
+    /// surrogate pair). Nothing is written then.
+    pub fn csv(&self, event: &Event, end: LineEnd, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let object = Object::of(event)?;
+        let columns = self.columns(event, &object)?;
+        let cells =
+            columns.iter().map(|(name, sent)| csv::cell(event, name, sent.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        csv::record(cells.iter().map(AsRef::as_ref), end, out);
+        Ok(())
+    }
+
+    /// The text of a top-level field for use in a url: strings without quotes, the rest as published, protected
+    /// like everywhere. `None` if it is absent or null, or has no text.
+    pub fn text(&self, event: &Event, field: &str) -> Result<Option<String>, Failure> {
+        let Ok(object) = Object::of(event) else { return Ok(None) };
+        let Some(value) = object.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
+        Ok(match self.sent(event, field, value)? {
+            Sent::Clear(value) => value.text().ok().map(|text| text.into_owned()),
+            Sent::Covered(cover) => Some(cover.text()),
+        })
     }
 
     /// What goes to the partner, in order: the `fields`, or all that was published.
     fn columns<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
-        if let Some(missing) = self.required.iter().find(|field| object.get(field).is_none()) {
+        if let Some(missing) = self.shape.required.iter().find(|field| object.get(field).is_none()) {
             return Err(Failure::refused(format!("event `{}` has no field `{missing}`, which is required", event.id)));
         }
-        match &self.projection {
-            Some(projection) => {
-                let values = projection.pick(object).map_err(|field| twice(event, field))?;
-                let names = projection.fields.iter().map(|field| self.name(field));
-                Ok(names.zip(values).collect())
-            }
-            None => self.all(event, object),
-        }
+        let Some(projection) = &self.shape.projection else { return self.all(event, object) };
+        let values = projection.pick(object).map_err(|field| twice(event, field))?;
+        let column = |(field, value): (&'a String, Option<Value<'a>>)| {
+            let sent = value.map(|value| self.sent(event, field, value)).transpose()?;
+            Ok((self.shape.name(field), sent))
+        };
+        projection.fields.iter().zip(values).map(column).collect()
     }
 
     fn all<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
         let mut names = HashSet::with_capacity(object.0.len());
         let mut columns = Vec::with_capacity(object.0.len());
         for (field, value) in &object.0 {
-            let name = self.name(field);
+            let name = self.shape.name(field);
             if !names.insert(name) {
                 return Err(twice(event, name));
             }
-            columns.push((name, Some(*value)));
+            columns.push((name, Some(self.sent(event, field, *value)?)));
         }
         Ok(columns)
     }
 
-    /// A field's name at the partner.
-    fn name<'a>(&'a self, field: &'a str) -> &'a str {
-        self.renames.get(field).map_or(field, String::as_str)
+    fn sent<'a>(&self, event: &Event, field: &str, value: Value<'a>) -> Result<Sent<'a>, Failure> {
+        let cover = match &self.opened {
+            Some(opened) => opened.cover(event, field, value.raw())?,
+            None => None,
+        };
+        Ok(cover.map_or(Sent::Clear(value), Sent::Covered))
     }
 }
 

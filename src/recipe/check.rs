@@ -8,7 +8,7 @@ use std::time::Duration;
 use hms_actors::id::RecipeId;
 use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::policy::rate::RateSettings;
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
 
 use super::auth;
 use super::grammar::{CircuitDoc, ONLY_FOR, RateLimitDoc, RecipeDoc, SourceDoc, TargetDoc};
@@ -17,7 +17,8 @@ use super::model::{
     Adapter, Batch, BatchFormat, FileFormat, FileTarget, From, Method, Recipe, RestTarget, SftpTarget, Source, Target,
 };
 use super::template::Owner;
-use super::values::{AdapterKind, Idempotency};
+use super::values::{AdapterKind, Classification, Idempotency, Protection};
+use crate::catalog;
 use crate::yaml::diagnostics::{Collector, nearest, one_of, quoted};
 use crate::yaml::grammar::{Field, Located};
 use crate::yaml::values::{Pairs, Text};
@@ -64,6 +65,7 @@ fn check_source(doc: SourceDoc, errors: &mut Collector<'_>) -> Option<Source> {
         key: doc.key.map(|key| key.value.0),
         from: doc.from.map_or(From::Now, |from| from.value),
         required: doc.required.map(|fields| names(fields.value)).unwrap_or_default(),
+        labels: catalog::fields(doc.labels.map(|labels| labels.value.0).unwrap_or_default(), errors),
     })
 }
 
@@ -110,6 +112,7 @@ impl Check<'_, '_> {
         let kind = doc.adapter?.value;
         self.keys_belong(kind, &doc);
         let map = self.map(doc.map.take());
+        let protect = self.protect(&doc);
         let adapter = match kind {
             AdapterKind::Rest => self.rest(&doc).map(Adapter::Rest),
             AdapterKind::Sftp => self.sftp(&doc).map(Adapter::Sftp),
@@ -118,7 +121,21 @@ impl Check<'_, '_> {
         let circuit = doc.circuit.take().map_or_else(CircuitSettings::default, |circuit| self.circuit(circuit.value));
         let rate = doc.rate_limit.take().and_then(|limit| rate(limit.value));
         let renamed_from = doc.renamed_from.map(|name| name.value);
-        Some(Target { name: doc.name?.value, adapter: adapter?, map, renamed_from, circuit, rate })
+        let classification = doc.classification.map_or(Classification::External, |found| found.value);
+        let residency = doc.residency.map(|country| country.value.0);
+        let on_deny = doc.on_deny.map_or(OnDeny::Hold, |on_deny| on_deny.value);
+        Some(Target {
+            name: doc.name?.value,
+            adapter: adapter?,
+            map,
+            renamed_from,
+            circuit,
+            rate,
+            classification,
+            protect,
+            residency,
+            on_deny,
+        })
     }
 
     fn circuit(&mut self, doc: CircuitDoc) -> CircuitSettings {
@@ -175,6 +192,28 @@ impl Check<'_, '_> {
             }
         }
         pairs.into_iter().map(|(field, name)| (field.value, name.value.0)).collect()
+    }
+
+    /// Values are protected whole, so only fields can be named: of those that are copied, and of those in the url.
+    fn protect(&mut self, doc: &TargetDoc) -> Vec<(String, Protection)> {
+        let pairs = doc.protect.as_ref().map_or(&[][..], |protect| &protect.value.0);
+        let in_url = doc.url.as_ref().map_or(&[][..], |url| &url.value.fields);
+        let known: Vec<&str> = self.fields.unwrap_or_default().iter().chain(in_url).map(String::as_str).collect();
+        for (field, _) in pairs.iter().filter(|(field, _)| !known.contains(&field.value.as_str())) {
+            let whole = field.value.split('.').next().unwrap_or_default();
+            let message = match field.value.contains('.') {
+                true => format!("{} is no field: a value is protected as a whole", quoted(&field.value)),
+                false if self.fields.is_none() => continue,
+                false => format!("{} is not in `source.fields`", quoted(&field.value)),
+            };
+            let meant = nearest(&field.value, known.iter().copied());
+            self.errors.error(field.at, message).help(match meant {
+                _ if field.value.contains('.') => format!("name the field: `{whole}`"),
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "only fields that are copied, or stand in the url, can be protected".to_owned(),
+            });
+        }
+        pairs.iter().map(|(field, way)| (field.value.clone(), way.value)).collect()
     }
 
     fn rest(&mut self, doc: &TargetDoc) -> Option<RestTarget> {

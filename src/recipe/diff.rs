@@ -92,7 +92,7 @@ impl RecipeDiff {
 /// Everything that each target's bytes and patience depend on.
 fn shape(recipe: &Recipe) -> impl PartialEq + '_ {
     let source = &recipe.source;
-    (&source.fields, &source.key, &source.required, recipe.retries)
+    (&source.fields, &source.key, &source.required, &source.labels, recipe.retries)
 }
 
 /// The target of the old recipe that this one goes on from: the one of its name, else its old name.
@@ -110,7 +110,11 @@ fn removed<'r>(old: &'r Recipe, new: &'r Recipe) -> impl Iterator<Item = &'r Tar
 
 /// `renamed_from` has had its effect once the target has its new name.
 fn same_settings(old: &Target, new: &Target) -> bool {
-    old.adapter == new.adapter && old.map == new.map
+    old.adapter == new.adapter
+        && old.map == new.map
+        && old.classification == new.classification
+        && old.protect == new.protect
+        && old.residency == new.residency
 }
 
 fn refused(old: &Recipe, new: &Recipe) -> Vec<String> {

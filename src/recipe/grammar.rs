@@ -4,22 +4,23 @@
 use std::time::Duration;
 
 use hms_actors::id::{FeedName, RecipeId, TargetName};
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
 use serde_json::{Value as Json, json};
 
 use super::model::{BatchFormat, FileFormat, From, Method, ScheduleSpec};
 use super::template::Template;
 use super::url_template::UrlTemplate;
 use super::values::{
-    AdapterKind, AuthKind, Classification, Country, HeaderName, HostName, Idempotency, OnDeny, Protection, Rate,
+    AdapterKind, AuthKind, Classification, Country, HeaderName, HostName, Idempotency, Protection, Rate,
 };
+use crate::catalog::LabelList;
 use crate::record;
 use crate::yaml::grammar::{Grammar, Located, Reader};
 use crate::yaml::tree::{Node, Value};
 use crate::yaml::values::{Number, Pairs, SecretName, Text};
 
 /// Keys whose work isn't built yet. Deleting a line here makes a key available.
-pub const UNAVAILABLE: &[&str] = &["classification", "residency", "on_deny", "protect"];
+pub const UNAVAILABLE: &[&str] = &[];
 
 record! {
     /// A sync recipe: what to copy, where, and how often.
@@ -50,6 +51,8 @@ record! {
         optional from: From,
         /// Fields without which an event is refused.
         optional required: Vec<Located<Text>>,
+        /// Labels beside those of the node's catalog: `{field: [pii]}`. None can be taken away.
+        optional labels: Pairs<LabelList>,
     }
 }
 
@@ -104,13 +107,14 @@ record! {
         optional rate_limit: RateLimitDoc,
         /// When to stop trying and when to probe.
         optional circuit: CircuitDoc,
-        /// external (default) or internal. Not available yet.
+        /// external (default) or internal. What carries a label goes to an external target only protected.
         optional classification: Classification,
-        /// The country where the partner keeps the data, as ISO 3166 alpha-2. Not available yet.
+        /// The country where the partner keeps the data, as ISO 3166 alpha-2. Absent: unknown, which
+        /// to policies is no country.
         optional residency: Country,
-        /// What becomes of an event that a policy denies: hold (default) or dead_letter. Not available yet.
+        /// What becomes of an event that a policy denies: hold (default) or dead_letter.
         optional on_deny: OnDeny,
-        /// How fields are protected on their way: `{field: token|redact|last4|ff1}`. Not available yet.
+        /// How fields are protected on their way: `{field: token|redact|last4|ff1}`.
         optional protect: Pairs<Protection>,
     }
 }

@@ -26,6 +26,7 @@ pub fn settings(
         circuit: target.circuit,
         rate: target.rate,
         patience: patience(&target.adapter),
+        on_deny: target.on_deny,
         lane: lane(&target.adapter),
     };
     RecipeSettings {

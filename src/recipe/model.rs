@@ -5,7 +5,10 @@ use std::time::Duration;
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetName};
 use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::policy::rate::RateSettings;
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
+
+pub use super::values::{Classification, Protection};
+use crate::catalog::Labels;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
@@ -26,6 +29,8 @@ pub struct Source {
     pub key: Option<String>,
     pub from: From,
     pub required: Vec<String>,
+    /// (field or dotted path, labels beside those of the catalog).
+    pub labels: Vec<(String, Labels)>,
 }
 
 /// Where a new recipe starts.
@@ -46,6 +51,13 @@ pub struct Target {
     pub renamed_from: Option<TargetName>,
     pub circuit: CircuitSettings,
     pub rate: Option<RateSettings>,
+    pub classification: Classification,
+    /// (field, how it is protected).
+    pub protect: Vec<(String, Protection)>,
+    /// The country where the partner keeps the data; `None` is unknown.
+    pub residency: Option<String>,
+    /// What becomes of an event that a policy says no to.
+    pub on_deny: OnDeny,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -163,6 +175,13 @@ pub enum ScheduleSpec {
     Every(Duration),
     Cron(String),
     OnChange,
+}
+
+impl RestTarget {
+    /// The fields whose values stand in the url.
+    pub fn url_fields(&self) -> impl Iterator<Item = &str> {
+        self.url.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(field, _)| field)
+    }
 }
 
 impl Adapter {

@@ -181,8 +181,8 @@ mod tests {
             ("ticket_webhook: {url: 'https://a', path: /x}\n", "`path` is not a key of a `rest` target"),
             ("ticket_webhook: {url: 'https://a', name: x}\n", "hms.yaml:1:36: error: `name` is set by the node"),
             (
-                "ticket_webhook: {url: 'https://a', residency: US}\n",
-                "`residency` is part of the grammar but not available",
+                "ticket_webhook: {url: 'https://a', client_cert: CERT}\n",
+                "`client_cert` is part of the grammar but not available",
             ),
             ("ticket_webhook: {url: 'https://a', auth: key}\n", "a `rest` target can't log in this way"),
             ("ticket_webhook: {url: 'https://a', timeout: 1h}\n", "hms.yaml:1:45: error: the longest `timeout` is 10m"),

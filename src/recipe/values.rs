@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use hms_actors::settings::{LineEnd, OnDoubt, WriteMode};
+use hms_actors::settings::{LineEnd, OnDeny, OnDoubt, WriteMode};
 use serde_json::{Value as Json, json};
 
 use super::model::{BatchFormat, FileFormat, From, Method};
@@ -51,12 +51,6 @@ pub enum Idempotency {
 pub enum Classification {
     External,
     Internal,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnDeny {
-    Hold,
-    DeadLetter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,7 +117,9 @@ impl<'a> Draft<'a> {
                 }
                 self.close_ticket(*ticket).map(|_| 0)
             }
-            Entry::AttemptFailed { .. } | Entry::FileChanged { .. } | Entry::Circuit { .. } => Some(0),
+            Entry::AttemptFailed { .. } | Entry::Blocked { .. } | Entry::FileChanged { .. } | Entry::Circuit { .. } => {
+                Some(0)
+            }
         })
     }
 
@@ -129,9 +131,9 @@ impl<'a> Draft<'a> {
 
     fn feed_of(&self, entry: &Entry) -> Option<&'a FeedName> {
         match entry {
-            Entry::Delivered { letter: Some(letter), .. } | Entry::AttemptFailed { letter: Some(letter), .. } => {
-                self.state.letters.get(letter).map(|letter| &letter.feed)
-            }
+            Entry::Delivered { letter: Some(letter), .. }
+            | Entry::AttemptFailed { letter: Some(letter), .. }
+            | Entry::Blocked { letter: Some(letter), .. } => self.state.letters.get(letter).map(|letter| &letter.feed),
             _ => None,
         }
     }
@@ -168,8 +170,12 @@ impl<'a> Draft<'a> {
         let incident = (letter.key.clone(), cause);
         let left =
             self.state.waiting.get(&incident).copied().unwrap_or(0) + self.added.get(&incident).copied().unwrap_or(0);
-        // Nothing more is given up while the partner refuses everything: that is an incident without dead letters.
-        let held = self.state.targets.get(&incident.0).is_some_and(|target| target.standing.refuses_all());
+        // While the partner refuses everything nothing more is given up, and what policies hold is none: that is an
+        // incident without dead letters.
+        let held = self.state.targets.get(&incident.0).is_some_and(|target| match cause {
+            Cause::Policy => target.standing.is_blocked(),
+            _ => target.standing.refuses_all(),
+        });
         let removed = self.removed.iter().filter_map(|number| self.state.letters.get(number));
         let removed = removed.filter(|other| other.key == incident.0 && other.cause == Some(cause)).count() as u64;
         match self.ticket_of(&incident) {

@@ -50,6 +50,17 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead_letter: Option<u64>,
     },
+    /// A policy said no: nothing was sent.
+    Blocked {
+        #[serde(flatten)]
+        delivery: Delivery,
+        /// Their ids; none where no policy could be asked.
+        policies: Vec<String>,
+        reason: String,
+        /// The dead letter that was to be delivered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dead_letter: Option<u64>,
+    },
     DeadLettered {
         #[serde(flatten)]
         delivery: Delivery,
@@ -236,6 +247,9 @@ impl Body {
                 may_have_arrived,
                 dead_letter: letter,
             },
+            Entry::Blocked { event, attempt, policies, reason, letter } => {
+                Self::Blocked { delivery: delivery(event, attempt), policies, reason, dead_letter: letter }
+            }
             Entry::DeadLettered { event, attempt, reason, may_have_arrived, cause } => {
                 let delivery = delivery((&*event).into(), attempt);
                 Self::DeadLettered { delivery, number, reason, may_have_arrived, cause }

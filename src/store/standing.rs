@@ -22,6 +22,10 @@ pub(super) struct Standing {
     #[serde(default)]
     not_before: Option<Timestamp>,
     refused: BTreeSet<Offset>,
+    /// Events that policies said no to last and that are not settled, by the ids of those policies; a list, because
+    /// JSON has no such keys.
+    #[serde(default)]
+    blocked: Vec<(Vec<String>, BTreeSet<Offset>)>,
     /// By first offset and number of events of the unit; a list, because JSON has no such keys.
     tried: Vec<Tried>,
 }
@@ -94,6 +98,28 @@ impl Standing {
         (self.last_error, self.not_before) = (None, None);
         self.refused.clear();
         self.tried.retain(|tried| tried.first != offset);
+        self.let_go(offset);
+    }
+
+    /// Policies say no to this event.
+    pub fn blocked(&mut self, offset: Offset, policies: &[String]) {
+        self.let_go(offset);
+        match self.blocked.iter_mut().find(|(by, _)| by == policies) {
+            Some((_, offsets)) => drop(offsets.insert(offset)),
+            None => self.blocked.push((policies.to_vec(), [offset].into())),
+        }
+    }
+
+    fn let_go(&mut self, offset: Offset) {
+        self.blocked.retain_mut(|(_, offsets)| {
+            offsets.remove(&offset);
+            !offsets.is_empty()
+        });
+    }
+
+    /// Whether policies hold an event.
+    pub fn is_blocked(&self) -> bool {
+        !self.blocked.is_empty()
     }
 
     /// The partner refuses whatever it is sent.
@@ -103,6 +129,7 @@ impl Standing {
 
     /// Its event is a dead letter; returns how it went.
     pub fn given_up(&mut self, offset: Offset) -> Vec<Note> {
+        self.let_go(offset);
         let of_it = |tried: &mut Tried| tried.first == offset;
         let mut history: Vec<Note> = self.tried.extract_if(.., of_it).flat_map(|tried| tried.history).collect();
         history.sort_by_key(|note| note.at);
@@ -124,7 +151,10 @@ impl Standing {
             let (attempts, refused, may_have_arrived) = (tried.attempts, tried.refused, tried.may_have_arrived);
             ((tried.first, tried.events), ports::Tries { attempts, refused, may_have_arrived })
         };
+        let blocked =
+            self.blocked.iter().flat_map(|(by, offsets)| offsets.iter().map(|offset| (*offset, by.clone()))).collect();
         ports::Standing {
+            blocked,
             circuit: self.circuit.clone(),
             failures_in_a_row: self.failures_in_a_row,
             refused: self.refused.clone(),

@@ -186,6 +186,13 @@ impl State {
             }
             Body::DeadLettered { .. } => self.add_letter(record),
             Body::AttemptFailed { .. } => self.note_failure(record),
+            // A dead letter is none the less what it was.
+            Body::Blocked { dead_letter: Some(_), .. } => {}
+            Body::Blocked { delivery, policies, .. } => self.change_target(&delivery.key, |target| {
+                if !target.settled.contains(delivery.offset) {
+                    target.standing.blocked(delivery.offset, policies);
+                }
+            }),
             Body::Circuit { key, .. } => {
                 self.change_target(key, |target| target.standing.circuit_changed(&record.body))
             }

@@ -132,8 +132,8 @@ mod tests {
     }
 
     fn work() -> impl Strategy<Value = Work> {
-        let unit = (any::<u32>(), vec(any::<u64>(), 0..9), any::<Option<u64>>());
-        let unit = unit.prop_map(|(revision, offsets, letter)| Unit { revision, offsets, letter });
+        let unit = (any::<u32>(), vec(any::<u64>(), 0..9), any::<Option<u64>>(), any::<u32>());
+        let unit = unit.prop_map(|(revision, offsets, letter, seal)| Unit { revision, offsets, letter, seal });
         prop_oneof![
             vec(unit, 0..5).prop_map(Work::Requests),
             (plan(), any::<bool>()).prop_map(|(plan, ready)| Work::File(Box::new(FileWork { plan, ready }))),

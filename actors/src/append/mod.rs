@@ -17,14 +17,14 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::event::{Event, EventRef};
-use crate::failure::Failure;
-use crate::id::{Epoch, Offset, TargetKey, Timestamp};
+use crate::failure::{Failure, FailureKind};
+use crate::id::{Epoch, Offset, Revision, TargetKey, Timestamp};
 use crate::ports::{Clock, FileHost, FilePartner, Ledger, Partners, Synced, WriteTo};
 use crate::receipt::{Cause, Entry, Receipt};
 use crate::settings::{FileSettings, OnDoubt};
 use crate::work::{FileWork, Place, Plan, Row, Work};
 
-use recover::Verdict;
+use recover::{Range, Seen, Verdict};
 
 /// How much before the planned offset the anchor covers.
 const ANCHOR: u64 = 64 * 1024;
@@ -46,9 +46,14 @@ pub struct Tools {
     pub clock: Rc<dyn Clock>,
     /// A new connection takes a place in the rate limit.
     pub place: Rc<dyn Fn() -> LocalBoxFuture<'static, Result<(), Failure>>>,
+    /// Whether policies let these events be written, as that revision has them: a failure of the kind `Blocked` if not.
+    pub gate: Gate,
     /// Called between the steps, with their names; test builds end the process here.
     pub step: fn(&'static str),
 }
+
+/// Asks about what is about to be written.
+pub type Gate = Rc<dyn Fn(Revision, &[Event]) -> Result<(), Failure>>;
 
 /// The one writer of a target's files.
 pub struct Appender {
@@ -172,6 +177,8 @@ impl Appender {
                 Ok(arrived)
             }
             Err(failure) => {
+                // What policies say no to was not tried.
+                self.attempts = self.attempts.saturating_sub(u32::from(failure.kind == FailureKind::Blocked));
                 self.connection = None;
                 let tried = self.last.as_ref().filter(|work| !self.untouched && !work.plan.rows.is_empty());
                 Err(match tried {
@@ -184,6 +191,7 @@ impl Appender {
 
     async fn finish_open(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
         if self.untouched {
+            self.ask(self.revision, events, true).await?;
             return self.plan_and_write(events).await;
         }
         let Some(work) = self.last.clone() else { return self.plan_and_write(events).await };
@@ -191,7 +199,28 @@ impl Appender {
         self.connect(&partner, &work.plan.place).await?;
         let moment = self.moment();
         let seen = look::at(self.host()?, &work, partner.as_ref(), moment).await?;
-        self.act(recover::verdict(&work, self.settings.write, &seen), work, events).await
+        let verdict = recover::verdict(&work, self.settings.write, &seen);
+        // What is there is settled, whatever policies say by now.
+        match verdict {
+            Verdict::Write => self.ask(work.plan.revision, events, nothing_is_there(&work, &seen)).await?,
+            Verdict::PlanAgain { .. } => self.ask(self.revision, events, true).await?,
+            Verdict::Doubt { .. } if self.settings.on_doubt == OnDoubt::Resend => {
+                self.ask(self.revision, events, false).await?;
+            }
+            Verdict::Settle | Verdict::Doubt { .. } | Verdict::Taken { .. } => {}
+        }
+        self.act(verdict, work, events).await
+    }
+
+    /// Asks whether policies let these events be written. If not, a plan of which nothing is there, and nothing can be
+    /// on its way, is dropped: what may go is planned without the rest.
+    async fn ask(&mut self, revision: Revision, events: &[Event], nothing_is_there: bool) -> Result<(), Failure> {
+        let Err(failure) = (self.tools.gate)(revision, events) else { return Ok(()) };
+        let quiet = self.untouched || self.unanswered.is_none_or(|since| since.elapsed() >= LATE_WRITE);
+        if nothing_is_there && quiet {
+            self.forget().await?;
+        }
+        Err(failure)
     }
 
     /// Does what the verdict on an open plan says.
@@ -399,6 +428,11 @@ impl Tools {
         };
         self.ledger.commit(&self.target, self.epoch, vec![entry]).await.map(drop)
     }
+}
+
+/// Nothing of a plan that is to be written stands under its name.
+fn nothing_is_there(work: &FileWork, seen: &Seen) -> bool {
+    if work.plan.new_file { seen.length.is_none() } else { seen.range == Range::Nothing }
 }
 
 /// In the same folder, hidden from patterns such as `*.csv`.

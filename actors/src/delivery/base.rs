@@ -2,6 +2,7 @@
 //! ways in which outcomes are recorded.
 
 mod failing;
+mod governing;
 mod orders;
 mod showing;
 
@@ -35,6 +36,8 @@ use crate::settled::Settled;
 use crate::work::Work;
 
 pub(super) use failing::Failed;
+use governing::Governing;
+pub(super) use governing::{Blocked, Judges, MAX_HELD, No};
 
 /// How much of the log is read in one go.
 const READ_BYTES: usize = 2 * 1024 * 1024;
@@ -58,6 +61,8 @@ pub(super) struct Base {
     refused: BTreeSet<Offset>,
     /// Refused attempts since then, at least.
     refusals: u32,
+    pub judges: Rc<Judges>,
+    governing: Governing,
     /// The attempt of the incarnation before did not end: in words, until it is recorded.
     pub hung: Option<String>,
     /// Answers in a row that asked for time.
@@ -99,7 +104,11 @@ impl Base {
             epoch: opened.epoch,
             control: control.clone(),
         };
+        let mut blocked = std::mem::take(&mut standing.blocked);
+        blocked.retain(|&offset, _| !opened.settled.contains(offset));
         let base = Self {
+            judges: Judges::new(start.env.governor.clone(), start.key.clone(), start.settings.on_deny),
+            governing: Governing::of(blocked),
             key: start.key.clone(),
             feed: start.feed.clone(),
             settings: start.settings.clone(),
@@ -135,6 +144,7 @@ impl Base {
         let hurried = self.control.take_hurry();
         if hurried {
             self.resume_at = None;
+            self.governing.hurry();
             self.circuit.order(CircuitOrder::Probe, self.env.clock.now());
             let status = self.status.borrow();
             self.counted = (status.delivered, status.failed_attempts);
@@ -245,7 +255,7 @@ impl Base {
 
     /// An attempt delivered these events, and that is on disk. `clean`: nothing else has failed and waits for its retry.
     pub fn delivered(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>, clean: bool) {
-        if clean {
+        if clean && self.governing.is_empty() {
             self.status.borrow_mut().succeeded();
         }
         let count = self.settle(events, true);
@@ -254,7 +264,7 @@ impl Base {
 
     /// A dead letter was delivered, and that is on disk: its event was settled long ago. `clean` as above.
     pub fn redelivered(&mut self, published: Timestamp, clean: bool) {
-        if clean {
+        if clean && self.governing.is_empty() {
             self.status.borrow_mut().succeeded();
         }
         self.env.witness.attempted(&self.key, None, 1);
@@ -269,6 +279,7 @@ impl Base {
         for (offset, published) in events {
             if self.settled.insert(offset) {
                 count += 1;
+                self.governing.forget(offset);
                 self.runs.borrow_mut().settled(&self.key.target, offset, delivered);
                 if delivered {
                     self.env.witness.delivered(&self.key, now.since(published));

@@ -55,6 +55,9 @@ pub enum NotReplayed {
     Gone(u64),
     #[error("refused again: {0}")]
     Refused(String),
+    /// A policy says no, still.
+    #[error("{0}")]
+    Blocked(String),
     #[error("{0}")]
     GivenUp(String),
 }

@@ -1,6 +1,7 @@
 //! The lane of a file: rows in feed order, one write at a time, through the append protocol.
 
 mod asked;
+mod governed;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -37,6 +38,8 @@ struct Files {
     refused: (Offset, Tries),
     /// The events of the attempt that failed last.
     failed_last: Vec<Event>,
+    /// Policies say no to the event that is next, or to the plan that is open.
+    blocked: bool,
 }
 
 pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing, settings: FileSettings) -> Ended {
@@ -56,7 +59,7 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing
         }
         let open = lane.open_rows(base);
         let waits = !open.is_empty() || lane.replay.is_some() || base.settled.below() < base.until();
-        let go = waits && base.room() != Room::Nothing;
+        let go = waits && base.room() != Room::Nothing && lane.may_ask(base, &open);
         base.show(usize::from(go), go, lane.replay.iter().map(|(letter, _)| *letter).collect());
         let place = if go { base.pacer.try_place().await? } else { Ok(()) };
         if let Err(at) = place {
@@ -65,8 +68,10 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing
             base.control.under_way_since(Some(Instant::now()));
             lane.attempt(base, open).await?;
             base.control.under_way_since(None);
+            base.close_policy_ticket().await?;
         } else {
-            base.wait(lane.appender.let_go()).await;
+            let asks = base.ask_at().filter(|_| waits && base.room() != Room::Nothing);
+            base.wait([lane.appender.let_go(), asks].into_iter().flatten().min()).await;
         }
     }
 }
@@ -89,6 +94,13 @@ impl Files {
                 Rc::new(move || {
                     let pacer = pacer.clone();
                     Box::pin(async move { pacer.place().await })
+                })
+            },
+            gate: {
+                let judges = base.judges.clone();
+                Rc::new(move |revision, events: &[Event]| {
+                    let no = events.iter().find_map(|event| judges.no_to(revision, event));
+                    no.map_or(Ok(()), |no| Err(Failure::blocked(no.denial.words)))
                 })
             },
             step: base.env.step,
@@ -116,7 +128,7 @@ impl Files {
             appender.is_settled();
         }
         let refused = (next, standing.tries.get(&(next, 1)).copied().unwrap_or_default());
-        Ok(Self { appender, replay, refused, failed_last: Vec::new() })
+        Ok(Self { appender, replay, refused, failed_last: Vec::new(), blocked: false })
     }
 
     /// The attempt that the incarnation before was ended for counts as a failed one.
@@ -143,7 +155,6 @@ impl Files {
 
     /// One attempt at the plan that is open, at a dead letter, or at what waits.
     async fn attempt(&mut self, base: &mut Base, open: Vec<Row>) -> Ended {
-        let permit = base.begin_attempt().await?;
         let letter = match self.appender.begun() {
             // A plan of events that was begun before the replay was asked for is finished first.
             Some(plan) if !open.is_empty() => plan.letter,
@@ -152,18 +163,24 @@ impl Files {
         let events = match (self.read(base, &open, letter).await, letter) {
             (Ok(events), Some(letter)) if events.is_empty() => {
                 // Dropped meanwhile: the rest must not wait for it, whatever of it stands in the file.
-                base.circuit.refused(permit);
                 self.end_replay(Err(NotReplayed::Gone(letter)));
                 return Ok(());
             }
             (Ok(events), _) => events,
             (Err(failure), _) => {
+                let permit = base.begin_attempt().await?;
                 let (events, also) = (&[][..], Vec::new());
                 base.failed(Failed { failure: &failure, events, attempt: 0, permit, letter, also }).await?;
                 base.back_off(&failure);
                 return Ok(());
             }
         };
+        // What is open is asked about when it is known that something must be written.
+        let events = if open.is_empty() { self.cleared(base, events, letter).await? } else { events };
+        if events.is_empty() {
+            return Ok(());
+        }
+        let permit = base.begin_attempt().await?;
         let promised = |letter| self.appender.begun().is_some_and(|plan| plan.letter == Some(letter));
         if let Some(letter) = letter.filter(|&letter| !promised(letter)) {
             self.appender.promise(letter).await?;
@@ -224,6 +241,10 @@ impl Files {
         mut events: Vec<Event>,
         failure: Failure,
     ) -> Ended {
+        if failure.kind == FailureKind::Blocked {
+            base.circuit.refused(permit);
+            return self.plan_is_blocked(base, letter, events, &failure).await;
+        }
         if failure.kind == FailureKind::Refused {
             // As many as could be encoded went before it: it is the first.
             events.truncate(1);

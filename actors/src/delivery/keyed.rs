@@ -36,6 +36,12 @@ impl Keys {
         self.taken.entry(key).or_default().waiting.push_back(offset);
     }
 
+    /// Puts events back before those that wait behind the work that has their key.
+    pub fn put_back(&mut self, key: Key, offsets: &[Offset]) {
+        let waiting = &mut self.taken.entry(key).or_default().waiting;
+        offsets.iter().rev().for_each(|&offset| waiting.push_front(offset));
+    }
+
     /// One unit of work that had `key` is settled. If it was the last, the key stays taken for the events that are
     /// returned, the oldest that waited; if there are none, it is free.
     pub fn next(&mut self, key: &Key, at_most: usize) -> Vec<Offset> {

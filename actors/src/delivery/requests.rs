@@ -5,7 +5,7 @@
 //! retry after anything sends the same events, in the shape of the same revision. `outcomes.rs` is what becomes
 //! of a unit, `form.rs` how units come about.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use futures_util::StreamExt;
@@ -28,6 +28,7 @@ use crate::work::{Unit, Work};
 
 mod asked;
 mod form;
+mod governed;
 mod outcomes;
 
 /// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
@@ -51,6 +52,10 @@ struct Requests {
     retry: VecDeque<Staged>,
     /// Those that wait for a time of their own, in the order in which they were tried.
     stuck: VecDeque<(Instant, Staged)>,
+    /// Those that policies hold as they were begun.
+    blocked: Vec<Staged>,
+    /// New events that policies hold, each with its key.
+    held: BTreeMap<Offset, Key>,
     running: FuturesUnordered<LocalBoxFuture<'static, Outcome>>,
     sending: usize,
     /// What is in flight.
@@ -108,9 +113,11 @@ pub(super) async fn run(
         }
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
+            lane.ask_again(base).await?;
             lane.stage(base).await?;
             lane.launch(base).await?;
         }
+        base.close_policy_ticket().await?;
         let busy = lane.candidate(base, base.room()).is_some();
         base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
         base.show(lane.running.len(), busy, lane.replaying());
@@ -135,6 +142,8 @@ impl Requests {
             ready: VecDeque::new(),
             retry: VecDeque::new(),
             stuck: VecDeque::new(),
+            blocked: Vec::new(),
+            held: BTreeMap::new(),
             running: FuturesUnordered::new(),
             sending: 0,
             flying: HashMap::new(),
@@ -179,6 +188,11 @@ impl Requests {
     fn open_unit(&mut self, staged: Staged) {
         self.shared += usize::from(staged.shared);
         staged.keys.iter().for_each(|key| self.keys.take(key.clone()));
+        self.put_before(staged);
+    }
+
+    /// It goes before new ones, in feed order.
+    fn put_before(&mut self, staged: Staged) {
         let at = self.retry.partition_point(|other| other.first() < staged.first());
         self.retry.insert(at, staged);
     }
@@ -191,6 +205,7 @@ impl Requests {
                 break;
             }
             let Some(staged) = self.candidate(base, room).and_then(|which| self.pull(which)) else { break };
+            let Some(staged) = self.governed(base, staged).await? else { continue };
             let partner = match self.partner(base, staged.unit.revision) {
                 Ok(partner) => partner,
                 Err(failure) => {
@@ -246,7 +261,8 @@ impl Requests {
         let in_flight = self.flying.values().any(|flight| shares(&flight.keys));
         let is_older =
             |other: &Staged| other.unit.letter.is_none() && other.first() < staged.first() && shares(&other.keys);
-        let waits = || self.retry.iter().chain(self.stuck.iter().map(|(_, other)| other)).any(is_older);
+        let wait = || self.retry.iter().chain(self.stuck.iter().map(|(_, other)| other)).chain(&self.blocked);
+        let waits = || wait().any(is_older);
         in_flight || (staged.unit.letter.is_none() && waits())
     }
 
@@ -265,6 +281,7 @@ impl Requests {
     async fn leave(&mut self, base: &Base) -> Ended {
         self.ready.clear();
         self.retry.retain(Staged::stays_begun);
+        self.blocked.retain(Staged::stays_begun);
         self.stuck.retain(|(_, staged)| staged.stays_begun());
         self.store_open(base).await
     }
@@ -272,6 +289,7 @@ impl Requests {
     /// All units that are begun and not settled.
     fn open_units(&self) -> impl Iterator<Item = &Unit> {
         let staged = self.retry.iter().chain(self.stuck.iter().map(|(_, staged)| staged)).chain(&self.ready);
+        let staged = staged.chain(&self.blocked);
         staged.map(|staged| &staged.unit).chain(self.flying.values().map(|flight| &flight.unit))
     }
 
@@ -291,10 +309,8 @@ impl Requests {
         // What is due and was not sent waits for something that is in flight, or comes later itself.
         let now = Instant::now();
         let due = self.stuck.iter().map(|(at, _)| *at).filter(|at| *at > now).min().filter(|_| could);
-        match (due, self.paced_until) {
-            (_, Some(at)) => Some(at),
-            (due, None) => due,
-        }
+        let asks = base.ask_at().filter(|_| base.room() != Room::Nothing);
+        [self.paced_until.or(due), asks].into_iter().flatten().min()
     }
 
     fn partner(&mut self, base: &Base, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {

@@ -54,7 +54,7 @@ pub(super) fn attempt(
     staged.tries.attempts += 1;
     let replay = staged.unit.letter.is_some();
     let (target, feed, events) = (base.key.clone(), base.feed.clone(), staged.events.clone());
-    let request = Request { target, feed, events, replay };
+    let request = Request { target, feed, events, replay, seal: staged.unit.seal };
     async move {
         match AssertUnwindSafe(partner.send(&request)).catch_unwind().await {
             Ok(result) => Outcome::Answered(staged, permit, result),

@@ -27,6 +27,7 @@ async fn appender(world: &World, write: WriteMode, on_doubt: OnDoubt) -> Appende
         partners: world.env.partners.clone(),
         clock: world.env.clock.clone(),
         place: std::rc::Rc::new(|| Box::pin(async { Ok(()) })),
+        gate: std::rc::Rc::new(|_, _| Ok(())),
         step: |_| {},
     };
     Appender::new(tools, FileSettings { write, on_doubt, line_end: LineEnd::Lf }, 1, opened.work)

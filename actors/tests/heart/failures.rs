@@ -19,23 +19,23 @@ use tokio::sync::oneshot;
 use crate::fakes::{Answer, World, key};
 use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start};
 
-fn on_change(lane: Lane) -> RecipeSettings {
+pub fn on_change(lane: Lane) -> RecipeSettings {
     recipe(Schedule::OnChange, lane)
 }
 
-fn one_at_a_time() -> Lane {
+pub fn one_at_a_time() -> Lane {
     Lane::Requests { concurrency: 1, max_events: 1 }
 }
 
-fn files() -> Lane {
+pub fn files() -> Lane {
     Lane::Files(FileSettings { write: WriteMode::Append, on_doubt: OnDoubt::Hold, line_end: LineEnd::Lf })
 }
 
-fn publish(world: &World, count: usize) {
+pub fn publish(world: &World, count: usize) {
     (0..count).for_each(|n| _ = world.log.publish(&format!("k{n}")));
 }
 
-fn fails(world: &World, failures: impl IntoIterator<Item = Failure>) {
+pub fn fails(world: &World, failures: impl IntoIterator<Item = Failure>) {
     world.partner.script.borrow_mut().extend(failures.into_iter().map(Answer::Fail));
 }
 
@@ -43,7 +43,7 @@ fn down(times: usize) -> impl Iterator<Item = Failure> {
     (0..times).map(|_| Failure::transient("no answer"))
 }
 
-async fn status(supervisor: &Addr<RecipeSupervisor>) -> TargetStatus {
+pub async fn status(supervisor: &Addr<RecipeSupervisor>) -> TargetStatus {
     look(supervisor).await.targets.remove(0)
 }
 
@@ -54,20 +54,20 @@ async fn order(supervisor: &Addr<RecipeSupervisor>, order: CircuitOrder) -> Resu
     told.await.unwrap()
 }
 
-async fn replay(supervisor: &Addr<RecipeSupervisor>, letter: u64) -> oneshot::Receiver<Result<(), NotReplayed>> {
+pub async fn replay(supervisor: &Addr<RecipeSupervisor>, letter: u64) -> oneshot::Receiver<Result<(), NotReplayed>> {
     let (done, told) = oneshot::channel();
     assert!(supervisor.send(AskTarget(key().target, Ask::Replay(Replay { letter, done }))).await.unwrap());
     told
 }
 
-async fn answer(supervisor: &Addr<RecipeSupervisor>, cause: Cause, action: TicketAction) -> Result<(), String> {
+pub async fn answer(supervisor: &Addr<RecipeSupervisor>, cause: Cause, action: TicketAction) -> Result<(), String> {
     let (done, told) = oneshot::channel();
     let answer = TicketAnswer { ticket: 1, cause, action, by: "op".into(), note: None, done };
     assert!(supervisor.send(AskTarget(key().target, Ask::Ticket(answer))).await.unwrap());
     told.await.unwrap()
 }
 
-fn circuit_changes(world: &World) -> Vec<CircuitState> {
+pub fn circuit_changes(world: &World) -> Vec<CircuitState> {
     let entries = world.ledger.entries.borrow();
     let state = |entry: &Entry| match entry {
         Entry::Circuit { memory, .. } => Some(memory.state),
@@ -76,11 +76,11 @@ fn circuit_changes(world: &World) -> Vec<CircuitState> {
     entries.iter().filter_map(state).collect()
 }
 
-fn dead(world: &World) -> Vec<u64> {
+pub fn dead(world: &World) -> Vec<u64> {
     world.ledger.letters.borrow().values().map(|event| event.offset).collect()
 }
 
-fn sorted(mut offsets: Vec<u64>) -> Vec<u64> {
+pub fn sorted(mut offsets: Vec<u64>) -> Vec<u64> {
     offsets.sort_unstable();
     offsets
 }

@@ -130,6 +130,7 @@ impl FakeLedger {
                 }
                 new
             }
+            Entry::TicketResolved { ticket, by: None, .. } if self.waits_for_letters(&tickets, *ticket) => false,
             Entry::TicketResolved { ticket, .. } => {
                 let before = tickets.len();
                 tickets.retain(|open| open.number != *ticket);
@@ -137,6 +138,18 @@ impl FakeLedger {
             }
             _ => true,
         }
+    }
+
+    /// A ticket about dead letters is not closed before they are.
+    fn waits_for_letters(&self, tickets: &[OpenTicket], ticket: u64) -> bool {
+        let about = tickets.iter().find(|open| open.number == ticket).map(|open| open.cause);
+        let waits = |entry: &Entry| match entry {
+            Entry::DeadLettered { event, cause, .. } => {
+                *cause == about && self.letters.borrow().values().any(|letter| letter.offset == event.offset)
+            }
+            _ => false,
+        };
+        self.entries.borrow().iter().any(waits)
     }
 
     /// As the real ledger derives it: from the records alone.
@@ -159,6 +172,9 @@ impl FakeLedger {
                     } else {
                         standing.failures_in_a_row += 1;
                     }
+                }
+                Entry::Blocked { event, policies, letter: None, .. } => {
+                    standing.blocked.insert(event.offset, policies.clone());
                 }
                 Entry::Circuit { memory, .. } => standing.circuit = memory.clone(),
                 _ => {}
@@ -241,6 +257,46 @@ pub struct FakePartners {
     pub requests: Rc<FakePartner>,
     pub clock: Rc<dyn Clock>,
     pub disk: Rc<RefCell<Disk>>,
+}
+
+/// Policies as a test sets them: who is asked, and what they say no to.
+#[derive(Default)]
+pub struct FakeGovernor {
+    /// Offset → the policy that says no; without a name nobody can tell.
+    pub denies: RefCell<BTreeMap<Offset, Option<&'static str>>>,
+    /// Offsets in the order in which they were asked about, with the revision.
+    pub asked: RefCell<Vec<(Revision, Offset)>>,
+    /// No judge can be had.
+    pub broken: Cell<bool>,
+}
+
+struct FakeJudge(Rc<FakeGovernor>, Revision, BTreeMap<Offset, Option<&'static str>>);
+
+/// Shared by the world and its actors.
+pub struct Governing(pub Rc<FakeGovernor>);
+
+impl Governor for Governing {
+    fn judge(&self, _: &TargetKey, revision: Revision) -> Result<Rc<dyn Judge>, Failure> {
+        if self.0.broken.get() {
+            return Err(Failure::node("the policies can't be read"));
+        }
+        // As in the real one, a judge does not change its mind.
+        Ok(Rc::new(FakeJudge(self.0.clone(), revision, self.0.denies.borrow().clone())))
+    }
+}
+
+impl Judge for FakeJudge {
+    fn decide(&self, event: &Event) -> Verdict {
+        self.0.asked.borrow_mut().push((self.1, event.offset));
+        match self.2.get(&event.offset) {
+            None => Verdict::Allow,
+            Some(None) => Verdict::CannotTell { words: "the policy failed".into() },
+            Some(Some(policy)) => {
+                let words = format!("policy `{policy}` says no");
+                Verdict::Deny(Denial { policies: vec![(*policy).to_owned()], words })
+            }
+        }
+    }
 }
 
 impl Partners for FakePartners {
@@ -418,11 +474,15 @@ impl FileHost for FakeHost {
 pub struct FakeWitness {
     pub runs: RefCell<Vec<(u64, u64)>>,
     pub restarted: RefCell<Vec<String>>,
+    pub blocked: Cell<u64>,
 }
 
 impl Witness for FakeWitness {
     fn attempted(&self, _: &TargetKey, _: Option<FailureKind>, _: u64) {}
     fn delivered(&self, _: &TargetKey, _: Duration) {}
+    fn blocked(&self, _: &TargetKey, events: u64) {
+        self.blocked.set(self.blocked.get() + events);
+    }
     fn ran(&self, _: &RecipeId, completed: u64, failed: u64) {
         if completed + failed > 0 {
             self.runs.borrow_mut().push((completed, failed));
@@ -442,6 +502,7 @@ pub struct World {
     pub partner: Rc<FakePartner>,
     pub disk: Rc<RefCell<Disk>>,
     pub witness: Rc<FakeWitness>,
+    pub governor: Rc<FakeGovernor>,
     pub env: Env,
 }
 
@@ -455,8 +516,16 @@ impl World {
         let disk = Rc::new(RefCell::new(Disk { path: "/inbox/a.csv".into(), ..Disk::default() }));
         let witness = Rc::new(FakeWitness::default());
         let partners = Rc::new(FakePartners { requests: partner.clone(), clock: clock.clone(), disk: disk.clone() });
-        let env =
-            Env { clock, log: log.clone(), ledger: ledger.clone(), partners, witness: witness.clone(), step: |_| {} };
-        Self { log, ledger, partner, disk, witness, env }
+        let governor = Rc::new(FakeGovernor::default());
+        let env = Env {
+            clock,
+            log: log.clone(),
+            ledger: ledger.clone(),
+            partners,
+            governor: Rc::new(Governing(governor.clone())),
+            witness: witness.clone(),
+            step: |_| {},
+        };
+        Self { log, ledger, partner, disk, witness, governor, env }
     }
 }

@@ -153,6 +153,9 @@ impl Witness for Faults {
     fn delivered(&self, target: &TargetKey, after: Duration) {
         self.gis.witness.delivered(target, after);
     }
+    fn blocked(&self, target: &TargetKey, events: u64) {
+        self.gis.witness.blocked(target, events);
+    }
     fn ran(&self, recipe: &RecipeId, completed: u64, failed: u64) {
         self.gis.witness.ran(recipe, completed, failed);
     }

@@ -12,7 +12,7 @@ use hms_actors::policy::circuit::CircuitSettings;
 use hms_actors::ports::Schedule;
 use hms_actors::receipt::{Cause, Entry, Receipt};
 use hms_actors::runtime::Env;
-use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDoubt, RecipeSettings, TargetSettings, WriteMode};
+use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDeny, OnDoubt, RecipeSettings, TargetSettings, WriteMode};
 use hms_actors::supervisor::{AskTarget, RecipeSnapshot, RecipeSupervisor, RunNow, Snapshot};
 use proptest::prelude::*;
 use tokio::task::LocalSet;
@@ -53,6 +53,7 @@ pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
         circuit: CircuitSettings::default(),
         rate: None,
         patience: Duration::from_secs(120),
+        on_deny: OnDeny::Hold,
         lane,
     };
     RecipeSettings { id: key().recipe, revision: 1, feed: feed(), schedule, targets: vec![target], paused: false }

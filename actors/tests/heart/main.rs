@@ -6,6 +6,7 @@ mod append;
 mod failures;
 mod fakes;
 mod faults;
+mod governed;
 mod house;
 mod lanes;
 mod reviewed;

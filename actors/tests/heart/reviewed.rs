@@ -102,7 +102,7 @@ fn halves_that_were_begun_before_a_restart_are_never_in_flight_together() {
     simulated(async {
         let world = World::new();
         (0..8).for_each(|_| _ = world.log.publish("same"));
-        let unit = |range: std::ops::Range<u64>| Unit { revision: 1, offsets: range.collect(), letter: None };
+        let unit = |range: std::ops::Range<u64>| Unit { revision: 1, offsets: range.collect(), letter: None, seal: 0 };
         *world.ledger.work.borrow_mut() = Some(Work::Requests(vec![unit(0..4), unit(4..8)]));
         world.partner.script.borrow_mut().extend((0..9).map(|_| Answer::AcceptAfter(Duration::from_secs(10))));
         let supervisor = apply(&start(&world), on_change(Lane::Requests { concurrency: 4, max_events: 4 })).await;

@@ -58,8 +58,10 @@ fn every_path_that_a_page_names_is_there() {
 #[test]
 fn siblings_do_not_know_each_other() {
     let own = |part: &'static str| part.split('/').next().expect("a name");
-    let common =
-        ["access", "config", "secrets", "egress", "approved", "fault", "mark", "proof", "recipe::model", "formats"];
+    let common = [
+        "access", "approved", "catalog", "config", "egress", "fault", "formats", "mark", "privacy", "proof", "recipe::model",
+        "secrets",
+    ];
     for part in ["admin", "adapters/rest", "adapters/sftp", "adapters/file", "feeds", "formats", "recipe", "store"] {
         for path in all(&[&format!("src/{part}")], "rs") {
             if path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("testing.rs") {

@@ -1,7 +1,8 @@
 //! CloudEvents 1.0 on the wire: the `ce-*` headers of one event, the envelope of a batch, and the trace that a
-//! request belongs to. Subject and extensions stay at home: nobody has said that a partner may have them.
+//! request belongs to. Subject and extensions stay at home, unless the shape tells them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -36,6 +37,16 @@ pub(super) fn headers(event: &Event) -> [(&'static str, String); 5] {
     ]
 }
 
+/// Subject and extensions, as far as the target may be told of them.
+pub(super) fn told<'a>(
+    event: &'a Event,
+    tells: impl Fn(&str) -> bool + 'a,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let subject = event.subject.as_deref().map(|subject| ("subject", subject));
+    let extensions = event.extensions.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    subject.into_iter().chain(extensions).filter(move |(name, _)| tells(name))
+}
+
 /// The JSON envelope of an event, around data that is written already.
 #[derive(Serialize)]
 pub(super) struct Envelope<'a> {
@@ -45,18 +56,21 @@ pub(super) struct Envelope<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     time: Cow<'a, str>,
+    #[serde(flatten)]
+    told: BTreeMap<&'a str, &'a str>,
     datacontenttype: &'static str,
     data: &'a RawValue,
 }
 
 impl<'a> Envelope<'a> {
-    pub fn new(event: &'a Event, data: &'a RawValue) -> Self {
+    pub fn new(event: &'a Event, tells: impl Fn(&str) -> bool + 'a, data: &'a RawValue) -> Self {
         Self {
             specversion: "1.0",
             id: &event.id,
             source: &event.source,
             kind: &event.kind,
             time: time(event),
+            told: told(event, tells).collect(),
             datacontenttype: "application/json",
             data,
         }

@@ -35,7 +35,7 @@ use crate::config::ConnectTo;
 use crate::egress::Egress;
 use crate::fault;
 use crate::formats::Shape;
-use crate::recipe::model::{RestTarget, Source};
+use crate::recipe::model::RestTarget;
 
 /// What all REST partners of a node share.
 pub struct RestContext {
@@ -65,15 +65,9 @@ pub struct Preview {
 
 impl RestPartner {
     /// `key` and the rest are those of the recipe's revision that shapes the requests. Cheap: nothing is connected.
-    pub fn new(
-        key: TargetKey,
-        source: &Source,
-        map: &[(String, String)],
-        target: &RestTarget,
-        context: Arc<RestContext>,
-    ) -> Result<Self, Failure> {
+    pub fn new(key: TargetKey, shape: Shape, target: &RestTarget, context: Arc<RestContext>) -> Result<Self, Failure> {
         let name = key.target.clone();
-        let encoder = encoder(key, source, map, target)?;
+        let encoder = encoder(key, shape, target)?;
         let url = encoder.url().base();
         let client_cert = target.client_cert.as_ref().map(|cert| ClientCert {
             name: cert.clone(),
@@ -117,10 +111,14 @@ impl RequestPartner for RestPartner {
         self.encoder.shape().key(event)
     }
 
+    fn seal(&self) -> Result<u32, Failure> {
+        self.encoder.shape().seal()
+    }
+
     /// A token and each request have the target's timeout for themselves, so all ends within four of them.
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
         fault::adapter("adapter.rest", &request.target);
-        let prepared = self.encoder.prepare(&request.events, request.replay)?;
+        let prepared = self.encoder.prepare(&request.events, request.replay, request.seal)?;
         let payload_sha256 = Sha256::digest(&prepared.body).into();
         let answer = self.attempt(&prepared).await.map_err(|failure| failure.of(payload_sha256))?;
         Ok(Sent {
@@ -138,15 +136,9 @@ impl RequestPartner for RestPartner {
 }
 
 /// What would be sent for these events, without a node, a network or a secret.
-pub fn preview(
-    key: TargetKey,
-    source: &Source,
-    map: &[(String, String)],
-    target: &RestTarget,
-    events: &[Event],
-) -> Result<Preview, Failure> {
+pub fn preview(key: TargetKey, shape: Shape, target: &RestTarget, events: &[Event]) -> Result<Preview, Failure> {
     let name = key.target.clone();
-    let prepared = encoder(key, source, map, target)?.prepare(events, false)?;
+    let prepared = encoder(key, shape, target)?.prepare(events, false, 0)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let mut headers: Vec<_> =
         prepared.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
@@ -156,14 +148,14 @@ pub fn preview(
     Ok(Preview { method: prepared.method.to_string(), url: prepared.url.into(), headers, body: prepared.body.into() })
 }
 
-fn encoder(key: TargetKey, source: &Source, map: &[(String, String)], target: &RestTarget) -> Result<Encoder, Failure> {
+fn encoder(key: TargetKey, shape: Shape, target: &RestTarget) -> Result<Encoder, Failure> {
     if let Some(auth) = &target.auth {
         let ours: HeaderName = auth::header(auth)?;
         if target.headers.iter().any(|(name, _)| ours.as_str().eq_ignore_ascii_case(name)) {
             return Err(Failure::configuration(format!("headers: `{ours}` is the header of `auth`")));
         }
     }
-    Encoder::new(key, Shape::new(source, map), target)
+    Encoder::new(key, shape, target)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use hms_actors::id::TargetKey;
 
 use super::cloudevents::{self, Envelope};
 use super::template::Template;
-use crate::formats::Shape;
+use crate::formats::{Shape, Writer};
 use crate::recipe::model::{self, Batch, BatchFormat, RestTarget};
 
 const USER_AGENT: &str = concat!("hms-sync/", env!("CARGO_PKG_VERSION"));
@@ -58,10 +58,11 @@ impl Encoder {
         &self.url
     }
 
-    /// The request for these events, in order, without its auth header.
-    pub fn prepare(&self, events: &[Event], replay: bool) -> Result<Prepared, Failure> {
-        let url = self.url_for(events)?;
-        let body = self.body(events)?;
+    /// The request for these events, in order, without its auth header. The same `seal` gives the same bytes.
+    pub fn prepare(&self, events: &[Event], replay: bool, seal: u32) -> Result<Prepared, Failure> {
+        let writer = self.shape.open(seal)?;
+        let url = self.url_for(&writer, events)?;
+        let body = self.body(&writer, events)?;
         let mut headers = request_headers(&url, &body, self.content_type());
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
@@ -72,6 +73,11 @@ impl Encoder {
         if let ([event], true) = (events, self.is_single()) {
             for (name, value) in cloudevents::headers(event) {
                 headers.insert(name, value_of(&value));
+            }
+            for (name, value) in cloudevents::told(event, |name| self.shape.tells(name)) {
+                let name = format!("ce-{name}");
+                let name = HeaderName::from_bytes(name.as_bytes()).expect("an attribute's name is a-z 0-9");
+                headers.insert(name, value_of(&cloudevents::encoded(value)));
             }
         }
         Ok(Prepared { method: self.method.clone(), url, headers, body })
@@ -96,12 +102,12 @@ impl Encoder {
     }
 
     /// Events whose url differs can't share a request: refused, a batch is split until they don't.
-    fn url_for(&self, events: &[Event]) -> Result<Url, Failure> {
+    fn url_for(&self, writer: &Writer<'_>, events: &[Event]) -> Result<Url, Failure> {
         let Some(first) = events.first() else { return Ok(self.url.base().clone()) };
-        let url = self.url.fill(&self.shape, first)?;
+        let url = self.url.fill(writer, first)?;
         if self.url.has_field() {
             for event in &events[1..] {
-                if self.url.fill(&self.shape, event)? != url {
+                if self.url.fill(writer, event)? != url {
                     let why = format!("events `{}` and `{}` of one batch have different urls", first.id, event.id);
                     return Err(Failure::refused(why));
                 }
@@ -118,30 +124,31 @@ impl Encoder {
         }
     }
 
-    fn body(&self, events: &[Event]) -> Result<Bytes, Failure> {
+    fn body(&self, writer: &Writer<'_>, events: &[Event]) -> Result<Bytes, Failure> {
         let mut out = Vec::new();
         match self.batch.format {
             BatchFormat::Object => match events {
-                [event] => self.shape.json(event, &mut out)?,
+                [event] => writer.json(event, &mut out)?,
                 _ => return Err(Failure::configuration("batch format `object` holds one event a request")),
             },
-            BatchFormat::JsonArray => array(events, &mut out, |event, out| self.shape.json(event, out))?,
+            BatchFormat::JsonArray => array(events, &mut out, |event, out| writer.json(event, out))?,
             BatchFormat::Ndjson => {
                 for event in events {
-                    self.shape.json(event, &mut out)?;
+                    writer.json(event, &mut out)?;
                     out.push(b'\n');
                 }
             }
-            BatchFormat::CloudEventsBatch => array(events, &mut out, |event, out| self.envelope(event, out))?,
+            BatchFormat::CloudEventsBatch => array(events, &mut out, |event, out| self.envelope(writer, event, out))?,
         }
         Ok(out.into())
     }
 
-    fn envelope(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
+    fn envelope(&self, writer: &Writer<'_>, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut data = Vec::new();
-        self.shape.json(event, &mut data)?;
+        writer.json(event, &mut data)?;
         let data: &RawValue = serde_json::from_slice(&data).expect("the shape writes JSON");
-        serde_json::to_writer(out, &Envelope::new(event, data)).expect("an envelope into memory");
+        serde_json::to_writer(out, &Envelope::new(event, |name| self.shape.tells(name), data))
+            .expect("an envelope into memory");
         Ok(())
     }
 }

@@ -1,13 +1,15 @@
 //! The url of a target, which may hold `{field}` in its path or query. A value fills its place and nothing
 //! more: it can add no segment, no query and no host.
 
+use std::collections::HashMap;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 
-use crate::formats::Shape;
+use crate::formats::Writer;
 
 /// All but the unreserved characters of RFC 3986.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -50,8 +52,14 @@ impl Template {
     }
 
     /// The url for an event. Refused: a field is absent, null or empty, or makes a segment `.` or `..`.
-    pub fn fill(&self, shape: &Shape, event: &Event) -> Result<Url, Failure> {
-        let value = |field: &str| shape.text(event, field).filter(|text| !text.is_empty());
+    pub fn fill(&self, writer: &Writer<'_>, event: &Event) -> Result<Url, Failure> {
+        let mut values = HashMap::new();
+        for part in &self.parts {
+            if let Part::Field(field) = part {
+                values.insert(field.as_str(), writer.text(event, field)?);
+            }
+        }
+        let value = |field: &str| values.get(field).cloned().flatten().filter(|text| !text.is_empty());
         let filled = join(&self.parts, value).map_err(|field| {
             let why = format!("event `{}`: field `{field}`, which the url needs, is absent, null or empty", event.id);
             Failure::refused(why)
@@ -113,12 +121,13 @@ fn is_dots(segment: &str) -> bool {
 mod tests {
     use super::*;
     use crate::adapters::rest::testing::{event, source};
+    use crate::formats::Shape;
     use hms_actors::failure::FailureKind;
     use proptest::prelude::*;
 
     fn fill(template: &str, data: &str) -> Result<String, Failure> {
         let shape = Shape::new(&source(), &[]);
-        Template::parse(template)?.fill(&shape, &event("e-1", data)).map(String::from)
+        Template::parse(template)?.fill(&shape.open(0)?, &event("e-1", data)).map(String::from)
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::recipe::model::{self, Batch, BatchFormat, From};
+use crate::recipe::model::{self, Batch, BatchFormat, From, Source};
 use crate::secrets::{Secret, Secrets};
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetName, Timestamp};
 
@@ -35,7 +35,14 @@ pub fn at(offset: Offset, data: &str) -> Event {
 }
 
 pub fn source() -> Source {
-    Source { feed: FeedName::parse("grants").unwrap(), fields: None, key: None, from: From::Now, required: Vec::new() }
+    Source {
+        feed: FeedName::parse("grants").unwrap(),
+        fields: None,
+        key: None,
+        from: From::Now,
+        required: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 pub fn target(url: &str) -> RestTarget {
@@ -57,7 +64,7 @@ pub fn key() -> TargetKey {
 }
 
 pub fn request(events: Vec<Event>) -> Request {
-    Request { target: key(), feed: source().feed, events: Rc::from(events), replay: false }
+    Request { target: key(), feed: source().feed, events: Rc::from(events), replay: false, seal: 0 }
 }
 
 /// Secrets in memory. Keeps which host asked for which.
@@ -105,7 +112,7 @@ pub fn world(safe: Arc<Safe>, places: &[(&str, u16, u16)], roots: Option<&Path>)
 }
 
 pub fn partner(target: &RestTarget, context: &Arc<RestContext>) -> RestPartner {
-    RestPartner::new(key(), &source(), &[], target, context.clone()).unwrap()
+    RestPartner::new(key(), Shape::new(&source(), &[]), target, context.clone()).unwrap()
 }
 
 /// What a server saw of one request.

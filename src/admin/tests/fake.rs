@@ -264,6 +264,7 @@ impl Backend for Fake {
             next_run_at: Some(Moment(Timestamp(60_000))),
             next_run_in_seconds: Some(60),
             warnings: Vec::new(),
+            blocked: Vec::new(),
         })
     }
 
@@ -432,6 +433,18 @@ impl Backend for Fake {
 
     async fn audit_keys(&self) -> Result<String, AdminError> {
         Ok("log+00000000+key\n".to_owned())
+    }
+
+    async fn privacy_keys(&self) -> Result<Vec<PrivacyKeyView>, AdminError> {
+        Ok(Vec::new())
+    }
+
+    async fn make_privacy_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView, AdminError> {
+        Ok(PrivacyKeyView { partner: order.partner, version: 1, current: true, fingerprint: None, wrong: None })
+    }
+
+    async fn privacy_token(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView, AdminError> {
+        Ok(PrivacyTokenView { partner: query.target, version: None, goes: "clear".to_owned(), becomes: None })
     }
 
     async fn metrics(&self) -> Result<String, AdminError> {

@@ -5,6 +5,7 @@ mod audit;
 mod circuits;
 mod dead_letters;
 mod moment;
+mod privacy;
 mod supervision;
 mod tickets;
 mod tokens;
@@ -17,6 +18,7 @@ pub use self::audit::*;
 pub use self::circuits::*;
 pub use self::dead_letters::*;
 pub use self::moment::Moment;
+pub use self::privacy::*;
 pub use self::supervision::*;
 pub use self::tickets::*;
 pub use self::tokens::*;
@@ -90,6 +92,19 @@ pub struct Applied {
     pub next_run_at: Option<Moment>,
     pub next_run_in_seconds: Option<u64>,
     pub warnings: Vec<String>,
+    /// Targets to which policies would not let every event go.
+    pub blocked: Vec<BlockedTargetView>,
+}
+
+/// What policies would block of a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlockedTargetView {
+    pub target: String,
+    /// Ids of the policies that say no.
+    pub policies: Vec<String>,
+    pub reason: String,
+    /// Every event of the recipe; otherwise those that have the fields which are the reason.
+    pub every_event: bool,
 }
 
 /// One finding in a recipe's text. Line and column count from 1.

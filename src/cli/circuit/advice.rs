@@ -27,6 +27,7 @@ pub(super) fn advice(target: &TargetView, around: &Around, now: Timestamp) -> Ve
     let told = [
         quarantined(around, now),
         held(target, around),
+        governed(around),
         paused(target),
         Some(circuit(target, around, now)),
         letters(target, around),
@@ -53,6 +54,16 @@ fn held(target: &TargetView, around: &Around) -> Option<String> {
     Some(format!(
         "Ticket {number} holds it: {why}, so nothing is sent before it is answered. It does not end by itself, \
          and no order to the circuit ends it. `hms hitl show {number}` says what each answer does."
+    ))
+}
+
+fn governed(around: &Around) -> Option<String> {
+    let ticket = around.ticket(Cause::Policy)?;
+    let TicketView { number, reason, .. } = ticket;
+    Some(format!(
+        "Policies forbid to send some of it (ticket {number}): {reason}. Such an event waits with its key, or with all \
+         of a file, or is a dead letter (`on_deny`); the rest goes on. Mend the recipe, the policy or the catalog; \
+         `hms hitl show {number}` says what each answer does."
     ))
 }
 
@@ -114,7 +125,7 @@ fn closed(target: &TargetView, now: Timestamp) -> String {
     if target.activity == Activity::Restarting {
         return "Its actor is being started again. Nothing to do.".to_owned();
     }
-    if target.held_by_ticket.is_some() || target.activity == Activity::Paused {
+    if target.held_by_ticket.is_some() || matches!(target.activity, Activity::Paused | Activity::Held) {
         return "The circuit itself is closed.".to_owned();
     }
     if target.consecutive_failures > 0 {
@@ -145,8 +156,7 @@ fn letters(target: &TargetView, around: &Around) -> Option<String> {
 /// Tickets that were not spoken of.
 fn others(target: &TargetView, around: &Around) -> Option<String> {
     let is_other = |ticket: &&TicketView| {
-        matches!(ticket.cause, Cause::Policy | Cause::ForeignWriter | Cause::Doubt)
-            && target.held_by_ticket != Some(ticket.number)
+        matches!(ticket.cause, Cause::ForeignWriter | Cause::Doubt) && target.held_by_ticket != Some(ticket.number)
     };
     let named = |ticket: &TicketView| format!("`hms hitl show {}` ({})", ticket.number, ticket.cause.as_str());
     let others: Vec<_> = around.tickets.iter().filter(is_other).map(named).collect();
@@ -257,6 +267,14 @@ pub(super) mod tests {
         let letters = DeadLetterList { dead_letters: vec![letter; 2], next: Some(9) };
         let told = told(&target("a.sync", "gis"), &Around { letters, ..nothing() });
         says(&told, &["2 or more of its events", "`hms dlq list --recipe a.sync --target gis`", "replay --all"]);
+    }
+
+    #[test]
+    fn what_policies_hold_is_said_with_their_words() {
+        let around = Around { tickets: vec![ticket(5, Cause::Policy)], ..nothing() };
+        let told = told(&target("a.sync", "gis"), &around);
+        says(&told, &["Policies forbid to send some of it (ticket 5)", "`hms hitl show 5`"]);
+        assert!(!told.contains("Also open"), "{told}");
     }
 
     #[test]

@@ -66,8 +66,9 @@ fn by_itself(cause: Cause) -> &'static str {
              The other events go on; where the partner refuses everything, they wait and one is tried again and again."
         }
         Cause::Policy => {
-            "Nothing is sent against a policy. What it forbids waits or is a dead letter, as the recipe's `on_deny` \
-             says; the ticket closes when its dead letters are replayed or dropped."
+            "Nothing is sent against a policy. What it forbids waits (and with it its key, or all of a file) or is a dead \
+             letter, as the recipe's `on_deny` says. What waits is asked about again after every reload and by back-off; \
+             the ticket closes when nothing is held any more and its dead letters are replayed or dropped."
         }
         Cause::Doubt => {
             "Nothing: nobody can know whether the rows arrived or were read, so the whole target is held until a human \
@@ -102,6 +103,12 @@ fn answers(ticket: &TicketView) -> [(String, &'static str); 3] {
             "Starts the actor now.",
             "Closes the ticket; no event is touched.",
             "Only the events of the attempt that failed last become dead letters, never the backlog.",
+        ],
+        Cause::Policy => [
+            "Asks the policies now. Mend first what they object to: the recipe (`hms sync apply`), or a policy or the \
+             catalog (then SIGHUP, which asks as well).",
+            "Closes the ticket; no event is touched. Another one opens for the next event that is blocked.",
+            "Only the oldest event that is held becomes a dead letter (of a file: what was tried last), never the backlog.",
         ],
         _ => [
             "Tries now, without waiting for the next attempt.",

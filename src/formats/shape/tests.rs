@@ -13,6 +13,7 @@ fn source(fields: Option<&[&str]>) -> Source {
         key: None,
         from: From::Now,
         required: Vec::new(),
+        labels: Vec::new(),
     }
 }
 
@@ -36,12 +37,12 @@ fn map(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 fn json(shape: &Shape, data: &str) -> Result<String, Failure> {
     let mut out = Vec::new();
-    shape.json(&event(data), &mut out).map(|()| String::from_utf8(out).unwrap())
+    shape.open(0)?.json(&event(data), &mut out).map(|()| String::from_utf8(out).unwrap())
 }
 
 fn csv(shape: &Shape, data: &str) -> Result<String, Failure> {
     let mut out = Vec::new();
-    shape.csv(&event(data), LineEnd::Lf, &mut out).map(|()| String::from_utf8(out).unwrap())
+    shape.open(0)?.csv(&event(data), LineEnd::Lf, &mut out).map(|()| String::from_utf8(out).unwrap())
 }
 
 const GRANT: &str = r#"{"grant_id":"G-1","status":"approved","amount_usd":1250.10,"lat":44.26,"lon":-72.58}"#;
@@ -137,7 +138,7 @@ fn data_that_is_not_an_object_is_refused_and_not_a_panic() {
     for data in ["", "[1]", "7", "{\"a\":", "{\"a\":1}x", "\u{7f}"] {
         assert_eq!(json(&shape, data).unwrap_err().kind, FailureKind::Refused, "{data}");
         assert_eq!(shape.key(&event(data)), Key::Own(7));
-        assert_eq!(shape.text(&event(data), "a"), None);
+        assert_eq!(shape.open(0).unwrap().text(&event(data), "a").unwrap(), None);
     }
 }
 
@@ -165,7 +166,9 @@ fn a_long_key_takes_little_memory() {
 #[test]
 fn text_is_a_value_without_its_quotes() {
     let shape = Shape::new(&source(Some(&["b"])), &[]);
-    let text = |field| shape.text(&event(r#"{"a":"x\u002fy","n":1250.10,"t":true,"z":null,"s":"\ud800"}"#), field);
+    let writer = shape.open(0).unwrap();
+    let data = r#"{"a":"x\u002fy","n":1250.10,"t":true,"z":null,"s":"\ud800"}"#;
+    let text = |field| writer.text(&event(data), field).unwrap();
     assert_eq!(text("a").as_deref(), Some("x/y"));
     assert_eq!(text("n").as_deref(), Some("1250.10"));
     assert_eq!(text("t").as_deref(), Some("true"));
@@ -209,7 +212,7 @@ proptest! {
         let shape = Shape::new(&source(Some(&fields)), &[]);
         let mut out = Vec::new();
         shape.csv_header(end, &mut out);
-        shape.csv(&event(&data(&values)), end, &mut out).unwrap();
+        shape.open(0).unwrap().csv(&event(&data(&values)), end, &mut out).unwrap();
         prop_assert!(out.ends_with(end.as_bytes()));
 
         let mut reader = ::csv::Reader::from_reader(out.as_slice());
@@ -224,7 +227,8 @@ proptest! {
     fn no_bytes_make_it_panic(data in proptest::collection::vec(any::<u8>(), 0..40)) {
         let shape = Shape::new(&Source { key: Some("a".into()), ..source(None) }, &[]);
         let event = Event { data: data.into(), ..event("") };
-        let _ = (shape.json(&event, &mut Vec::new()), shape.key(&event), shape.text(&event, "a"));
-        let _ = shape.csv(&event, LineEnd::Lf, &mut Vec::new());
+        let writer = shape.open(0).unwrap();
+        let _ = (writer.json(&event, &mut Vec::new()), shape.key(&event), writer.text(&event, "a"));
+        let _ = writer.csv(&event, LineEnd::Lf, &mut Vec::new());
     }
 }

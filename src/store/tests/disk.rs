@@ -47,7 +47,7 @@ impl Drop for Disk {
 }
 
 fn units(offsets: std::ops::Range<Offset>) -> Work {
-    Work::Requests(vec![Unit { revision: 1, offsets: offsets.collect(), letter: None }])
+    Work::Requests(vec![Unit { revision: 1, offsets: offsets.collect(), letter: None, seal: 0 }])
 }
 
 #[tokio::test]

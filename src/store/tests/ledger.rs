@@ -6,7 +6,7 @@ use tempfile::tempdir;
 use super::*;
 
 fn units(offset: Offset) -> Work {
-    Work::Requests(vec![Unit { revision: 1, offsets: vec![offset], letter: None }])
+    Work::Requests(vec![Unit { revision: 1, offsets: vec![offset], letter: None, seal: 0 }])
 }
 
 #[tokio::test]
@@ -48,7 +48,9 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
         letter: None,
     };
     let changed = Entry::FileChanged { path: "/p".to_owned(), expected: 3, found: 4 };
-    let entries = vec![by(0, rest), by(1, unsynced), by(2, Receipt::Operator), failed(3), dead(3), changed];
+    let (policies, reason) = (vec!["no-pii-abroad".to_owned()], "é".to_owned());
+    let blocked = Entry::Blocked { event: event(4), attempt: 0, policies, reason, letter: None };
+    let entries = vec![by(0, rest), by(1, unsynced), by(2, Receipt::Operator), failed(3), dead(3), changed, blocked];
     store.commit(&key("gis"), epoch, entries).await.unwrap();
     store.commit(&key("gis"), epoch, vec![ticket(Cause::Outage, 3), resolved(1)]).await.unwrap();
     store.operator("circuit.open", "ops", [("target".to_owned(), "gis".to_owned())].into()).await.unwrap();
@@ -62,8 +64,8 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
     assert_eq!(records[2]["receipt"]["fsync"], false);
     assert_eq!(records[3]["receipt"], "operator");
     assert_eq!((&records[4]["failure"], &records[4]["events"]), (&Value::from("transient"), &Value::from(1)));
-    let expected = "recipe delivered delivered delivered attempt_failed dead_lettered file_changed ticket_opened \
-                    ticket_resolved operator recipe";
+    let expected = "recipe delivered delivered delivered attempt_failed dead_lettered file_changed blocked \
+                    ticket_opened ticket_resolved operator recipe";
     assert_eq!(kinds(&store).join(" "), expected);
 }
 

@@ -146,7 +146,7 @@ async fn a_stale_cache_is_rolled_forward_also_above_a_gap() {
 #[tokio::test]
 async fn begun_work_survives_and_work_of_targets_that_are_gone_does_not() {
     let dir = tempdir().unwrap();
-    let work = Work::Requests(vec![Unit { revision: 1, offsets: vec![1, 2], letter: None }]);
+    let work = Work::Requests(vec![Unit { revision: 1, offsets: vec![1, 2], letter: None, seal: 0 }]);
     let store = open(dir.path());
     store.recipe_changed(applied(1, &["a", "b"])).await.unwrap();
     for name in ["a", "b"] {

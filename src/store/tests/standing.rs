@@ -115,6 +115,35 @@ async fn a_refused_ticket_closes_with_the_last_of_its_dead_letters_delivered_or_
     }
 }
 
+fn blocked(offset: Offset, policy: &str, letter: Option<u64>) -> Entry {
+    let (policies, reason) = (vec![policy.to_owned()], "no".to_owned());
+    Entry::Blocked { event: event(offset), attempt: 0, policies, reason, letter }
+}
+
+#[tokio::test]
+async fn what_policies_hold_survives_a_restart_and_is_forgotten_when_it_is_settled() {
+    let dir = tempdir().unwrap();
+    let store = with_targets(dir.path(), &["gis"]).await;
+    let epoch = Ledger::open(&*store, &key("gis")).await.unwrap().epoch;
+    let given_up = |offset| {
+        let Entry::DeadLettered { event, attempt, reason, may_have_arrived, .. } = dead(offset) else { unreachable!() };
+        Entry::DeadLettered { event, attempt, reason, may_have_arrived, cause: Some(Cause::Policy) }
+    };
+    let all = [0, 1, 2, 3].map(|offset| blocked(offset, "no_pii", None));
+    store.commit(&key("gis"), epoch, all.into()).await.unwrap();
+    let then = vec![blocked(1, "another", None), delivered(2), given_up(3), ticket(Cause::Policy, 0)];
+    store.commit(&key("gis"), epoch, then).await.unwrap();
+    // A dead letter that policies still say no to is none the less settled.
+    store.commit(&key("gis"), epoch, vec![blocked(3, "no_pii", Some(1))]).await.unwrap();
+    // The last dead letter goes, but events are still held.
+    store.drop_letter(1, "op", "x").await.unwrap();
+    for (standing, tickets) in seen_again(dir.path(), store).await {
+        let held: Vec<_> = standing.blocked.iter().map(|(offset, by)| (*offset, by[0].as_str())).collect();
+        assert_eq!(held, [(0, "no_pii"), (1, "another")]);
+        assert_eq!(causes(&tickets), [Cause::Policy]);
+    }
+}
+
 #[tokio::test]
 async fn a_dead_letter_is_delivered_once_and_only_by_its_own_target() {
     let dir = tempdir().unwrap();

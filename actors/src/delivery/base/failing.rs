@@ -89,7 +89,11 @@ impl Base {
                 }
             }
             FailureKind::Refused if self.refuses_all() => self.circuit.tripped(permit, now),
-            FailureKind::Refused | FailureKind::Doubt | FailureKind::Node | FailureKind::Fenced => {
+            FailureKind::Refused
+            | FailureKind::Doubt
+            | FailureKind::Blocked
+            | FailureKind::Node
+            | FailureKind::Fenced => {
                 self.circuit.refused(permit);
                 None
             }
@@ -167,7 +171,11 @@ impl Base {
 
     /// Says why nothing new is begun, though nothing has failed just now.
     pub fn complain(&self, why: String) {
-        self.status.borrow_mut().failed(&Failure::refused(why), self.env.clock.now());
+        self.complain_of(Failure::refused(why));
+    }
+
+    pub(super) fn complain_of(&self, failure: Failure) {
+        self.status.borrow_mut().failed(&failure, self.env.clock.now());
     }
 
     /// How long a failure of its own makes one delivery wait.

@@ -52,6 +52,8 @@ impl Base {
             (Phase::Delivering, None)
         } else if open {
             (Phase::CircuitOpen, self.circuit.memory().probe_at.map(|_| self.circuit.wait(self.env.clock.now())))
+        } else if !self.governing.is_empty() {
+            (Phase::Held, self.governing.ask_at().map(|at| at.saturating_duration_since(Instant::now())))
         } else {
             (Phase::Idle, None)
         }

@@ -16,6 +16,12 @@ impl Requests {
                 base.dismiss(answer.cause);
                 base.commit(vec![answer.closed()]).await?;
             }
+            TicketAction::Skip if answer.cause == Cause::Policy => {
+                if !self.skip_held(base, &answer).await? {
+                    let _ = answer.done.send(Err("policies hold nothing: there is nothing to skip".to_owned()));
+                    return Ok(());
+                }
+            }
             TicketAction::Skip => {
                 let Some(staged) = self.take_failed_last() else {
                     let _ =
@@ -39,7 +45,7 @@ impl Requests {
         self.retry.remove(at)
     }
 
-    async fn give_up(&mut self, base: &mut Base, staged: &Staged, answer: &Answer) -> Ended {
+    pub(super) async fn give_up(&mut self, base: &mut Base, staged: &Staged, answer: &Answer) -> Ended {
         let cause = Some(answer.cause).filter(|cause| matches!(cause, Cause::Refused | Cause::Policy));
         match staged.unit.letter {
             None => {
@@ -63,14 +69,15 @@ impl Requests {
             let _ = done.send(Err(NotReplayed::Gone(letter)));
             return Ok(());
         };
-        let partner = match self.partner(base, base.settings.revision) {
-            Ok(partner) => partner,
+        let partner = self.partner(base, base.settings.revision);
+        let (partner, seal) = match partner.and_then(|partner| partner.seal().map(|seal| (partner, seal))) {
+            Ok(ready) => ready,
             Err(failure) => {
                 let _ = done.send(Err(NotReplayed::GivenUp(failure.message)));
                 return Ok(());
             }
         };
-        let unit = Unit { revision: base.settings.revision, offsets: vec![event.offset], letter: Some(letter) };
+        let unit = Unit { revision: base.settings.revision, offsets: vec![event.offset], letter: Some(letter), seal };
         let mut staged = Staged::new(unit, vec![event], partner.as_ref());
         staged.shared = true;
         self.open_unit(staged);

@@ -1,8 +1,9 @@
 //! How units come about: from events that are next in the feed, and from those that waited behind a key.
 
+use super::governed::{ASKED, new};
 use super::{Requests, STAGED_BYTES};
 use crate::delivery::Ended;
-use crate::delivery::base::{Base, Failed};
+use crate::delivery::base::{Base, Blocked, Failed, MAX_HELD};
 use crate::delivery::unit::Staged;
 use crate::event::{Event, Key};
 use crate::failure::Failure;
@@ -35,12 +36,19 @@ impl Requests {
             ));
             return Ok(());
         }
+        if self.released.is_empty() && self.held.len() >= MAX_HELD {
+            base.complain(format!(
+                "{MAX_HELD} events are held by policies: no more are begun before one of them may go or is given up"
+            ));
+            return Ok(());
+        }
         if self.released.is_empty() && self.read.is_empty() && self.scan >= base.until() {
             base.complain_if_far_ahead();
             return Ok(());
         }
-        let partner = match self.partner(base, base.settings.revision) {
-            Ok(partner) => partner,
+        let partner = self.partner(base, base.settings.revision);
+        let (partner, seal) = match partner.and_then(|partner| partner.seal().map(|seal| (partner, seal))) {
+            Ok(ready) => ready,
             Err(failure) => {
                 let permit = base.begin_attempt().await?;
                 let (events, also) = (&[][..], Vec::new());
@@ -51,29 +59,50 @@ impl Requests {
         };
         let before = self.ready.len();
         while self.ready.len() < most && self.staged_bytes() < STAGED_BYTES {
-            let events = self.form(base, partner.as_ref()).await?;
-            if events.is_empty() {
+            let mut blocked = Vec::new();
+            let events = self.form(base, partner.as_ref(), &mut blocked).await?;
+            let (none, blocks) = (events.is_empty(), !blocked.is_empty());
+            if blocks {
+                base.blocked(blocked).await?;
+            }
+            if !none {
+                self.ready.push_back(Self::unit_of(base, events, partner.as_ref(), seal));
+            }
+            if (none && !blocks) || self.held.len() >= MAX_HELD {
                 break;
             }
-            let offsets = events.iter().map(|event| event.offset).collect();
-            let unit = Unit { revision: base.settings.revision, offsets, letter: None };
-            self.ready.push_back(Staged::new(unit, events, partner.as_ref()));
         }
         if self.ready.len() > before { self.store_open(base).await } else { Ok(()) }
     }
 
-    /// The events of the next unit, ascending; none if nothing may go.
-    async fn form(&mut self, base: &Base, partner: &dyn RequestPartner) -> Result<Vec<Event>, Failure> {
+    fn unit_of(base: &Base, events: Vec<Event>, partner: &dyn RequestPartner, seal: u32) -> Staged {
+        let offsets = events.iter().map(|event| event.offset).collect();
+        let unit = Unit { revision: base.settings.revision, offsets, letter: None, seal };
+        Staged::new(unit, events, partner)
+    }
+
+    /// The events of the next unit, ascending; none if nothing may go. `blocked` are those that were found on the way
+    /// and that policies say no to.
+    async fn form(
+        &mut self,
+        base: &mut Base,
+        partner: &dyn RequestPartner,
+        blocked: &mut Vec<Blocked>,
+    ) -> Result<Vec<Event>, Failure> {
         let mut events: Vec<Event> = Vec::new();
         let mut mine: Vec<Key> = Vec::new();
         while let Some((key, offsets)) =
             self.released.pop_front_if(|(_, offsets)| events.len() + offsets.len() <= self.max_events)
         {
-            events.extend(base.read_each(&offsets).await?);
-            mine.push(key);
+            let waited = base.read_each(&offsets).await?;
+            let may_go = self.cleared(base, &key, waited, blocked);
+            if !may_go.is_empty() {
+                mine.push(key);
+                events.extend(may_go);
+            }
         }
         let mut bytes: usize = events.iter().map(|event| event.data.len()).sum();
-        while events.len() < self.max_events && bytes < UNIT_BYTES {
+        while events.len() < self.max_events && bytes < UNIT_BYTES && blocked.len() < ASKED {
             let Some(event) = self.next_event(base).await? else { break };
             let key = partner.key(&event);
             let ours = mine.contains(&key);
@@ -81,6 +110,24 @@ impl Requests {
             if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
                 self.keys.park(key, event.offset);
                 continue;
+            }
+            match base.no_to(base.settings.revision, &event) {
+                Some(no) if no.gives_up => {
+                    blocked.push(new(event, no));
+                    continue;
+                }
+                // Asked about again when those before it are settled.
+                Some(_) if ours => {
+                    self.keys.park(key, event.offset);
+                    continue;
+                }
+                Some(no) => {
+                    self.keys.take(key.clone());
+                    self.held.insert(event.offset, key);
+                    blocked.push(new(event, no));
+                    continue;
+                }
+                None => {}
             }
             if !ours {
                 self.keys.take(key.clone());

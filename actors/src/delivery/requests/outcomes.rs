@@ -7,6 +7,7 @@ use crate::delivery::Ended;
 use crate::delivery::base::{Base, Failed};
 use crate::delivery::control::NotReplayed;
 use crate::delivery::unit::{Outcome, Staged};
+use crate::event::Key;
 use crate::failure::{Failure, FailureKind};
 use crate::guard::words_of;
 use crate::policy::circuit::{CircuitState, Permit};
@@ -70,11 +71,14 @@ impl Requests {
     pub(super) fn close_unit(&mut self, staged: &Staged) {
         self.flying.remove(&staged.name());
         self.shared -= usize::from(staged.shared);
-        for key in staged.keys.iter() {
-            let waiting = self.keys.next(key, self.max_events);
-            if !waiting.is_empty() {
-                self.released.push_back((key.clone(), waiting));
-            }
+        staged.keys.iter().for_each(|key| self.free(key));
+    }
+
+    /// The work that had the key has ended: it goes to those who wait for it.
+    pub(super) fn free(&mut self, key: &Key) {
+        let waiting = self.keys.next(key, self.max_events);
+        if !waiting.is_empty() {
+            self.released.push_back((key.clone(), waiting));
         }
     }
 
@@ -170,12 +174,12 @@ impl Requests {
     }
 
     /// Two halves, each with its key; stored before either is sent.
-    async fn split(&mut self, base: &mut Base, whole: Staged) -> Ended {
+    pub(super) async fn split(&mut self, base: &mut Base, whole: Staged) -> Ended {
         let partner = self.partner(base, whole.unit.revision)?;
         let (left, right) = whole.events.split_at(whole.events.len() / 2);
         for events in [left, right] {
             let offsets = events.iter().map(|event| event.offset).collect();
-            let unit = Unit { revision: whole.unit.revision, offsets, letter: None };
+            let unit = Unit { revision: whole.unit.revision, offsets, letter: None, seal: whole.unit.seal };
             let mut half = Staged::new(unit, events.to_vec(), partner.as_ref());
             half.shared = true;
             half.stays = true;

@@ -206,7 +206,7 @@ async fn a_wrong_certificate_gets_nothing() {
 #[test]
 fn an_address_cannot_be_checked_at_another_address() {
     let context = world(Arc::default(), &[("192.0.2.1", 443, 1)], None);
-    let made = RestPartner::new(key(), &source(), &[], &target("https://192.0.2.1/"), context);
+    let made = RestPartner::new(key(), Shape::new(&source(), &[]), &target("https://192.0.2.1/"), context);
     let failure = made.err().unwrap();
     assert_eq!(failure.kind, FailureKind::Configuration);
     assert!(failure.message.starts_with("connect_to: `192.0.2.1` is an address"), "{failure}");

@@ -31,7 +31,7 @@ async fn a_single_event_is_sent_exactly_so() {
     target.auth = Some(api_key());
     target.headers = vec![("X-Source".into(), "hms".into())];
     let map = [("grant_id".to_owned(), "id".to_owned())];
-    let partner = RestPartner::new(key(), &source(), &map, &target, plain_world()).unwrap();
+    let partner = RestPartner::new(key(), Shape::new(&source(), &map), &target, plain_world()).unwrap();
 
     let sent = partner.send(&request(vec![event("e 1/é", GRANT)])).await.unwrap();
 
@@ -77,7 +77,7 @@ async fn the_preview_is_what_is_sent_but_for_the_secret() {
     target.headers = vec![("Content-Type".into(), "application/vnd.grant+json".into())];
     let events = vec![event("e-1", GRANT)];
 
-    let shown = preview(key(), &source(), &[], &target, &events).unwrap();
+    let shown = preview(key(), Shape::new(&source(), &[]), &target, &events).unwrap();
     partner(&target, &plain_world()).send(&request(events)).await.unwrap();
 
     let seen = server.seen().remove(0);
@@ -137,7 +137,7 @@ async fn a_retry_is_the_same_request_again_also_by_a_new_partner() {
 fn a_batch_of_one_is_named_as_a_batch() {
     let of = |max_events| {
         let target = batch(max_events, BatchFormat::JsonArray, "http://h/");
-        let shown = preview(key(), &source(), &[], &target, &[at(3, "{}")]).unwrap();
+        let shown = preview(key(), Shape::new(&source(), &[]), &target, &[at(3, "{}")]).unwrap();
         let header = |name: &str| shown.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
         (header("idempotency-key").unwrap(), header("ce-id").is_some())
     };
@@ -148,7 +148,7 @@ fn a_batch_of_one_is_named_as_a_batch() {
 #[test]
 fn events_of_one_request_share_its_url() {
     let target = batch(10, BatchFormat::JsonArray, "http://h/{a}");
-    let show = |a, b| preview(key(), &source(), &[], &target, &[at(1, a), at(2, b)]);
+    let show = |a, b| preview(key(), Shape::new(&source(), &[]), &target, &[at(1, a), at(2, b)]);
     assert!(show(r#"{"a":1}"#, r#"{"a":1}"#).is_ok());
     assert_eq!(
         show(r#"{"a":1}"#, r#"{"a":2}"#).unwrap_err(),
@@ -164,7 +164,7 @@ fn headers_that_cannot_be_sent_or_are_ours_are_refused() {
         let mut target = target("http://h/");
         target.auth = Some(api_key());
         target.headers = vec![(name.into(), value.into())];
-        let failure = preview(key(), &source(), &[], &target, &[at(1, "{}")]).unwrap_err();
+        let failure = preview(key(), Shape::new(&source(), &[]), &target, &[at(1, "{}")]).unwrap_err();
         assert_eq!(failure.kind, hms_actors::failure::FailureKind::Configuration, "{name}: {value}");
     }
 }
