@@ -120,9 +120,4 @@ mod tests {
     fn the_grammar_of_commands_is_consistent() {
         Cli::command().debug_assert();
     }
-
-    #[test]
-    fn commands_that_are_not_built_are_not_known() {
-        for line in ["hms token make"] {
-    }
 }
