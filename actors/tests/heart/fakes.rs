@@ -245,6 +245,9 @@ pub enum Answer {
 /// A partner that keeps what it received and answers by a script; accepts when the script has ended.
 #[derive(Default)]
 pub struct FakePartner {
+    /// What new work begins with, and what each request came with.
+    pub seal: Cell<u32>,
+    pub seals: RefCell<Vec<u32>>,
     pub received: RefCell<Vec<(Timestamp, Revision, Vec<Offset>)>>,
     pub accepted: RefCell<Vec<Offset>>,
     pub script: RefCell<VecDeque<Answer>>,
@@ -332,7 +335,12 @@ impl RequestPartner for FakeRequests {
         }
     }
 
+    fn seal(&self) -> Result<u32, Failure> {
+        Ok(self.partner.seal.get())
+    }
+
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
+        self.partner.seals.borrow_mut().push(request.seal);
         let offsets: Vec<Offset> = request.events.iter().map(|event| event.offset).collect();
         let mut keys: Vec<Key> = request.events.iter().map(|event| self.key(event)).collect();
         keys.dedup();

@@ -112,6 +112,34 @@ fn halves_that_were_begun_before_a_restart_are_never_in_flight_together() {
     });
 }
 
+#[test]
+fn what_was_begun_keeps_its_seal_over_retries_halves_and_a_restart_and_new_work_has_the_new_one() {
+    simulated(async {
+        let world = World::new();
+        world.partner.seal.set(1);
+        world
+            .partner
+            .script
+            .borrow_mut()
+            .extend([Answer::Fail(Failure::transient("reset")), Answer::Fail(Failure::refused("422"))]);
+        (0..4).for_each(|_| _ = world.log.publish("same"));
+        let node = start(&world);
+        let supervisor = apply(&node, on_change(Lane::Requests { concurrency: 1, max_events: 4 })).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*world.partner.seals.borrow(), [1]);
+        world.partner.seal.set(2);
+        drop(supervisor);
+        let mut changed = on_change(Lane::Requests { concurrency: 1, max_events: 4 });
+        (changed.revision, changed.targets[0].revision) = (2, 2);
+        let _supervisor = apply(&node, changed).await;
+        pass(60).await;
+        // The whole, once more; its halves; and then what is new.
+        world.log.publish("same");
+        pass(60).await;
+        assert_eq!(*world.partner.seals.borrow(), [1, 1, 1, 1, 2]);
+    });
+}
+
 /// Counts how often it is asked within one moment.
 struct Counting {
     inner: Rc<dyn Clock>,

@@ -173,7 +173,10 @@ pub fn key(target: &str) -> TargetKey {
 
 pub fn shape() -> Shape {
     let feed = "grants".to_owned().try_into().unwrap();
-    Shape::new(&Source { feed, fields: None, key: None, from: From::Now, required: Vec::new() }, &[])
+    Shape::new(
+        &Source { feed, fields: None, key: None, from: From::Now, required: Vec::new(), labels: Vec::new() },
+        &[],
+    )
 }
 
 pub fn file_target() -> FileTarget {
