@@ -14,7 +14,7 @@ use std::fmt;
 
 use super::checkpoint::Signed;
 use super::note::VerifierKey;
-use super::tree::{self, Edge, Hash};
+use super::tree::{self, Hash};
 use super::{base64, hash_of, number};
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -73,11 +73,6 @@ impl Bundle {
              or not its proof",
             self.index, checkpoint.size
         ))
-    }
-
-    /// The edge of the tree before the record; only of a proof that holds.
-    pub fn before(&self, size: u64) -> Option<Edge> {
-        Edge::before(self.index, size, &self.proof)
     }
 }
 

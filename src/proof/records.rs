@@ -110,9 +110,4 @@ impl Check {
             )),
         }
     }
-
-    /// Claims about sizes that these records do not reach back to.
-    pub fn below(&self, first: u64) -> Option<u64> {
-        self.claims.keys().next().copied().filter(|size| *size < first)
-    }
 }
