@@ -194,7 +194,7 @@ mod tests {
             parse("ticket_webhook: {url: 'https://a', headers: {Authorization: Bearer s3cret}}\n").unwrap_err();
         assert!(errors.contains("use `auth`") && !errors.contains("s3cret"), "{errors}");
         let errors = parse("ticket_webhook: 'https://ann:s3cret@a.example/'\nlisten: x\ntls: {}\n").unwrap_err();
-        assert!(errors.contains("expected an address") && errors.contains("`tls`"), "{errors}");
+        assert!(errors.contains("expected an address") && errors.contains("missing key `cert`"), "{errors}");
         assert!(!errors.contains("s3cret"), "{errors}");
     }
 }
