@@ -92,6 +92,7 @@ impl Node {
         let (listen, limits) = (config.listen, config.limits);
         let own = Arc::new(OnceLock::new());
         let (insecure, data_dir, tls) = (config.insecure_loopback, config.data_dir.clone(), config.tls.clone());
+        let approved_only = config.fips;
         let settings = Reloaded::new(config.clone(), &clock, own.clone()).map_err(StartError::of)?;
         let key = settings.secrets.own(AUDIT_SIGNING_KEY).map_err(StartError::of)?;
         let (store, notary, feeds) = open_stores(config, clock.clone(), key).await?;
@@ -108,7 +109,7 @@ impl Node {
         operations.start_all().await;
         // Every reader is known now: what none of them needs may go.
         world.feeds.start_retention();
-        let tls = read_tls(&tls).await?.map(admin::Tls::new);
+        let tls = read_tls(&tls, approved_only).await?.map(admin::Tls::new);
         let access = admin::Access { insecure_loopback: insecure, tls: tls.clone() };
         if !insecure {
             keyring.let_the_owner_in(&world).await.map_err(StartError::of)?;
@@ -143,7 +144,7 @@ impl Node {
 
     /// Takes a new configuration. Addresses and directories stay what they were at the start.
     pub async fn reload(&self, config: NodeConfig) -> Result<(), StartError> {
-        let tls = read_tls(&config.tls).await?;
+        let tls = read_tls(&config.tls, config.fips).await?;
         if tls.is_some() != self.tls.is_some() {
             return Err(StartError::Part("`tls` comes and goes only with a restart".to_owned()));
         }
@@ -185,9 +186,9 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).min(4)
 }
 
-async fn read_tls(files: &Option<TlsFiles>) -> Result<Option<admin::Material>, StartError> {
+async fn read_tls(files: &Option<TlsFiles>, approved_only: bool) -> Result<Option<admin::Material>, StartError> {
     let Some(files) = files.clone() else { return Ok(None) };
-    let read = tokio::task::spawn_blocking(move || admin::Material::read(&files));
+    let read = tokio::task::spawn_blocking(move || admin::Material::read(&files, approved_only));
     read.await.map_err(StartError::of)?.map(Some).map_err(StartError::of)
 }
 

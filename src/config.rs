@@ -39,8 +39,6 @@ pub struct NodeConfig {
     pub egress: Option<Vec<Allowed>>,
     /// Whether only approved algorithms are used.
     pub fips: bool,
-    /// Whether the node was started with `--insecure-loopback`.
-    pub insecure_loopback: bool,
     pub retention: Duration,
     pub dedupe_window: Duration,
     pub limits: Limits,
@@ -123,9 +121,6 @@ pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<NodeConfig, Dia
     config.insecure_loopback = overrides.insecure_loopback;
     Ok(config)
 }
-
-/// Keys whose work isn't built yet. Deleting a line here makes a key available.
-const UNAVAILABLE: &[&str] = &[];
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 const GIB: u64 = 1 << 30;
@@ -222,7 +217,7 @@ impl NodeConfig {
         if tree.value == Value::Null {
             tree.value = Value::Map(Vec::new());
         }
-        let mut reader = Reader::new(Collector::new(file, text), UNAVAILABLE);
+        let mut reader = Reader::new(Collector::new(file, text));
         let doc = ConfigDoc::read(&tree, &mut reader);
         let config = doc.and_then(|doc| Check { folder, home, errors: &mut reader.errors }.config(doc));
         reader.errors.finish(config)
@@ -249,7 +244,6 @@ impl Check<'_, '_> {
             secrets_dir: self.path(doc.secrets_dir),
             secret_hosts: self.secret_hosts(doc.secret_hosts),
             egress: doc.egress.and_then(|egress| allowed(egress.value)),
-            insecure_loopback: false,
             fips: doc.fips.is_some(),
             retention: doc.retention.map_or(WEEK, |time| time.value),
             dedupe_window: doc.dedupe_window.map_or(WEEK, |time| time.value),

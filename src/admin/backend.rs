@@ -69,9 +69,9 @@ pub trait Backend: Send + Sync {
     /// The keys of partners, by name and version.
     async fn privacy_keys(&self) -> Result<Vec<PrivacyKeyView>, AdminError>;
     /// Errors: conflict when there is a key already (`create`), not found when there is none (`rotate`).
-    async fn make_privacy_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView, AdminError>;
+    async fn make_privacy_key(&self, order: PrivacyKeyOrder, by: &str) -> Result<PrivacyKeyView, AdminError>;
     /// What a value becomes at a target today.
-    async fn privacy_token(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView, AdminError>;
+    async fn privacy_token(&self, query: PrivacyTokenQuery, by: &str) -> Result<PrivacyTokenView, AdminError>;
 
     /// The tree of actors, from the node down.
     async fn supervision(&self) -> Result<ActorView, AdminError>;

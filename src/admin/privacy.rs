@@ -14,10 +14,10 @@ pub async fn list(call: Call) -> Result<HttpResponse, AdminError> {
 
 pub async fn make(mut call: Call) -> Result<HttpResponse, AdminError> {
     let order = call.json().await?;
-    answer(StatusCode::OK, &call.node.backend.make_privacy_key(order).await?)
+    answer(StatusCode::OK, &call.node.backend.make_privacy_key(order, &call.by).await?)
 }
 
 pub async fn token(mut call: Call) -> Result<HttpResponse, AdminError> {
     let query = call.json().await?;
-    answer(StatusCode::OK, &call.node.backend.privacy_token(query).await?)
+    answer(StatusCode::OK, &call.node.backend.privacy_token(query, &call.by).await?)
 }

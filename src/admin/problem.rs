@@ -16,7 +16,8 @@ pub struct AdminError {
     kind: Kind,
     detail: String,
     /// Members of the problem beside those of the RFC.
-    extras: Map<String, Value>,
+    /// Boxed: an error is returned by value everywhere.
+    extras: Box<Map<String, Value>>,
     retry_after: Option<Duration>,
     allow: Option<String>,
     challenge: Option<&'static str>,
@@ -149,7 +150,7 @@ impl AdminError {
     }
 
     fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), extras: Map::new(), retry_after: None, allow: None, challenge: None }
+        Self { kind, detail: detail.into(), extras: Box::default(), retry_after: None, allow: None, challenge: None }
     }
 }
 
@@ -183,6 +184,6 @@ impl ResponseError for AdminError {
         if let Some(after) = self.retry_after {
             response.insert_header((RETRY_AFTER, after.as_secs().max(1)));
         }
-        response.content_type("application/problem+json").body(Value::Object(problem).to_string())
+        response.content_type("application/problem+json").body(Value::Object(*problem).to_string())
     }
 }

@@ -14,7 +14,8 @@ use super::door::Needs;
 use super::metrics::PROMETHEUS;
 use super::problem::AdminError;
 use super::{
-    audit, circuits, dead_letters, feeds, health, metrics, openapi, privacy, recipes, supervision, tickets, tokens, views,
+    audit, circuits, dead_letters, feeds, health, metrics, openapi, privacy, recipes, supervision, tickets, tokens,
+    views,
 };
 use crate::access::Role;
 
@@ -311,6 +312,7 @@ pub const ROUTES: &[Route] = &[
         gives: "text/plain",
         ..route(
             Get,
+            VIEW,
             "/v1/audit/checkpoint",
             "showAuditCheckpoint",
             "Sign what the audit holds now: a C2SP tlog-checkpoint",
@@ -322,6 +324,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<audit::ProofQuery>),
         ..route(
             Get,
+            VIEW,
             "/v1/audit/proof",
             "proveAuditRecord",
             "Show that a record is in the audit",
@@ -333,6 +336,7 @@ pub const ROUTES: &[Route] = &[
         query: Some(inline::<audit::ConsistencyQuery>),
         ..route(
             Get,
+            VIEW,
             "/v1/audit/consistency",
             "proveAuditConsistency",
             "Show that the audit continues an earlier one",
@@ -344,6 +348,7 @@ pub const ROUTES: &[Route] = &[
         gives: "text/plain",
         ..route(
             Get,
+            VIEW,
             "/v1/audit/key",
             "showAuditKeys",
             "Show the public keys of the audit, that in use last",

@@ -14,6 +14,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, We
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::approved;
 use crate::config::TlsFiles;
 
 /// What the files hold, checked: the key is that of the certificate.
@@ -21,22 +22,20 @@ use crate::config::TlsFiles;
 pub struct Material {
     key: Arc<CertifiedKey>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl Material {
-    /// Blocks on the disk. Errors name the file.
-    pub fn read(files: &TlsFiles) -> Result<Self, String> {
-        let provider = provider();
+    /// Blocks on the disk. Errors name the file. With `approved_only` nothing else is offered (see [`approved`]).
+    pub fn read(files: &TlsFiles, approved_only: bool) -> Result<Self, String> {
+        let provider = rustls::crypto::ring::default_provider();
+        let provider = Arc::new(if approved_only { approved::tls(provider) } else { provider });
         let chain = certificates("tls.cert", &files.cert)?;
         let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong("tls.key", &files.key, error))?;
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| wrong("tls.key", &files.key, error))?;
-        let clients = files.client_ca.as_deref().map(|file| verifier(file, provider)).transpose()?;
-        Ok(Self { key: Arc::new(key), clients })
+        let clients = files.client_ca.as_deref().map(|file| verifier(file, provider.clone())).transpose()?;
+        Ok(Self { key: Arc::new(key), clients, provider })
     }
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn verifier(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
@@ -86,7 +85,8 @@ impl Tls {
 
     /// TLS 1.2 and 1.3.
     pub fn config(self: &Arc<Self>) -> Result<ServerConfig, Error> {
-        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        let provider = self.now.read().unwrap_or_else(PoisonError::into_inner).provider.clone();
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = match self.asks_clients {
             true => builder.with_client_cert_verifier(Arc::new(Clients(self.clone()))),
             false => builder.with_no_client_auth(),

@@ -19,7 +19,8 @@ use tokio::time::sleep;
 use url::Url;
 
 use super::world::World;
-use crate::config::{Anchor, ConnectTo};
+use crate::config::Anchor;
+use crate::egress::{Egress, Way};
 use crate::proof::checkpoint::notes;
 use crate::proof::{Signed, base64};
 
@@ -106,7 +107,8 @@ fn append(path: &Path, note: &str) -> io::Result<()> {
 async fn post(world: &World, url: &Url, signed: &Signed) -> Result<(), String> {
     let settings = world.settings();
     let host = url.host_str().unwrap_or_default();
-    let (client, to) = client(url, &settings.config.connect_to, &settings.rest.tls).await?;
+    let way = Way::new(host, url.port_or_known_default().unwrap_or_default(), &settings.config.connect_to);
+    let (client, to) = client(url, &way, &settings.egress, &settings.rest.tls.plain()).await?;
     let mut request = client.post(to);
     let names = [TOKEN.to_owned()];
     if settings.secrets.present(&names) {
@@ -139,21 +141,19 @@ fn is_publishing(url: &Url) -> bool {
 }
 
 /// A checkpoint every second at most: a connection is not worth keeping.
-async fn client(url: &Url, connect_to: &ConnectTo, tls: &rustls::ClientConfig) -> Result<(Client, Url), String> {
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-    let mut client = Client::builder()
+async fn client(url: &Url, way: &Way, egress: &Egress, tls: &rustls::ClientConfig) -> Result<(Client, Url), String> {
+    let found = egress.look_up(way).await.map_err(|error| format!("its name can't be looked up: {error}"))?;
+    let permitted = egress.permit(way, found).map_err(|refused| refused.to_string())?;
+    let port = permitted.first().ok_or("its name has no address")?.port();
+    let mut to = url.clone();
+    to.set_port(Some(port)).map_err(|()| "it has no host".to_owned())?;
+    let client = Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .timeout(TIMEOUT);
-    let mut url = url.clone();
-    let (to, to_port) = connect_to.resolve(host, port);
-    if (to, to_port) != (host, port) {
-        let found = tokio::net::lookup_host((to, to_port)).await.map_err(|error| format!("{to}: {error}"))?;
-        client = client.resolve_to_addrs(host, &found.collect::<Vec<_>>());
-        url.set_port(Some(to_port)).map_err(|()| "it has no host".to_owned())?;
-    }
-    Ok((client.build().map_err(|error| words(&error))?, url))
+        .timeout(TIMEOUT)
+        .resolve_to_addrs(url.host_str().unwrap_or_default(), &permitted);
+    Ok((client.build().map_err(|error| words(&error))?, to))
 }
 
 /// The words of the first cause.

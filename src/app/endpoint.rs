@@ -249,12 +249,12 @@ impl Backend for Endpoint {
         self.keys_of_partners().await
     }
 
-    async fn make_privacy_key(&self, order: views::PrivacyKeyOrder) -> Result<views::PrivacyKeyView> {
-        self.make_key(order).await
+    async fn make_privacy_key(&self, order: views::PrivacyKeyOrder, by: &str) -> Result<views::PrivacyKeyView> {
+        self.make_key(order, by).await
     }
 
-    async fn privacy_token(&self, query: views::PrivacyTokenQuery) -> Result<views::PrivacyTokenView> {
-        self.token_of(query).await
+    async fn privacy_token(&self, query: views::PrivacyTokenQuery, by: &str) -> Result<views::PrivacyTokenView> {
+        self.token_of(query, by).await
     }
 
     async fn supervision(&self) -> Result<ActorView> {

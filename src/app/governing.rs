@@ -47,7 +47,7 @@ impl Rules {
         Ok(Self {
             governance: Arc::new(governance.map_err(|errors| invalid("the policies are", errors))?),
             catalog: catalog.map_err(|errors| invalid("the catalog is", errors))?,
-            node: Node::default(),
+            node: Node { fips_required: config.fips },
         })
     }
 

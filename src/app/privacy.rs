@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hms_actors::id::{RecipeId, TargetKey, TargetName};
 use serde_json::value::RawValue;
 
-use super::endpoint::{BY, Endpoint, Result};
+use super::endpoint::{Endpoint, Result};
 use super::shapes::failed;
 use crate::admin::AdminError;
 use crate::admin::views::{PrivacyKeyAction, PrivacyKeyOrder, PrivacyKeyView, PrivacyTokenQuery, PrivacyTokenView};
@@ -21,7 +21,7 @@ impl Endpoint {
         Ok(listed.into_iter().map(view).collect())
     }
 
-    pub(super) async fn make_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView> {
+    pub(super) async fn make_key(&self, order: PrivacyKeyOrder, by: &str) -> Result<PrivacyKeyView> {
         let PrivacyKeyOrder { partner, action } = order;
         let keys = self.world.keys.clone();
         let make = move || match action {
@@ -39,7 +39,7 @@ impl Endpoint {
         let fingerprint = made.fingerprint.clone().unwrap_or_default();
         let details =
             [("partner", made.partner.clone()), ("version", made.version.to_string()), ("fingerprint", fingerprint)];
-        self.note(word, details).await?;
+        self.note(word, by, details).await?;
         if action == PrivacyKeyAction::Create {
             // What was held for want of it goes at once.
             self.operations.start_all().await;
@@ -47,7 +47,7 @@ impl Endpoint {
         Ok(view(made))
     }
 
-    pub(super) async fn token_of(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView> {
+    pub(super) async fn token_of(&self, query: PrivacyTokenQuery, by: &str) -> Result<PrivacyTokenView> {
         let wrong = |_| AdminError::invalid("`recipe` and `target` are names");
         let key = TargetKey {
             recipe: RecipeId::parse(&query.recipe).map_err(wrong)?,
@@ -62,7 +62,7 @@ impl Endpoint {
             (privacy::partner(&key, target), self.world.treatments(&recipe, target).of(&query.field).way);
         let details =
             [("recipe", query.recipe.clone()), ("target", query.target.clone()), ("field", query.field.clone())];
-        self.note("privacy_token", details).await?;
+        self.note("privacy_token", by, details).await?;
         let goes = way.word().to_owned();
         let Way::Protected(how) = way else {
             return Ok(PrivacyTokenView { partner, version: None, goes, becomes: None });
@@ -82,9 +82,9 @@ impl Endpoint {
         Ok(PrivacyTokenView { partner, version, goes, becomes })
     }
 
-    async fn note(&self, action: &str, details: [(&str, String); 3]) -> Result<()> {
+    async fn note(&self, action: &str, by: &str, details: [(&str, String); 3]) -> Result<()> {
         let details: BTreeMap<String, String> = details.map(|(name, value)| (name.to_owned(), value)).into();
-        self.world.store.operator(action, BY, details).await.map_err(failed)
+        self.world.store.operator(action, by, details).await.map_err(failed)
     }
 }
 

@@ -53,7 +53,7 @@ impl Catalog {
         if tree.value == Value::Null {
             tree.value = Value::Map(Vec::new());
         }
-        let mut reader = Reader::new(Collector::new(file, text), &[]);
+        let mut reader = Reader::new(Collector::new(file, text));
         let doc = CatalogDoc::read(&tree, &mut reader);
         let catalog = doc.map(|doc| doc.checked(&mut reader.errors));
         reader.errors.finish(catalog)

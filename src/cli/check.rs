@@ -55,10 +55,10 @@ impl Check {
             render::line(&format!("✓ {}: {} is valid", self.file.display(), recipe.id))?;
         }
         let has_news = |preview: &&TargetPreview| !preview.fields.is_empty() || !preview.notes.is_empty();
-        let shown = previews.iter().filter(|preview| event.is_some() || has_news(preview));
-        shown.map(|preview| show(preview, &blocked)).collect::<Result<(), Error>>()?;
-        let some = blocked.iter().filter(|blocked| !blocked.every_event);
-        some.map(|blocked| render::line(&format!("warning: {blocked}"))).collect::<Result<(), Error>>()?;
+        let mut shown = previews.iter().filter(|preview| event.is_some() || has_news(preview));
+        shown.try_for_each(|preview| show(preview, &blocked))?;
+        let mut some = blocked.iter().filter(|blocked| !blocked.every_event);
+        some.try_for_each(|blocked| render::line(&format!("warning: {blocked}")))?;
         refuse_if_all(&blocked)
     }
 

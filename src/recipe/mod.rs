@@ -27,7 +27,7 @@ use model::Recipe;
 /// Parses and checks a recipe. `file_name` is for the errors alone.
 pub fn parse(file_name: &str, text: &str) -> Result<Recipe, Diagnostics> {
     let tree = tree::parse(file_name, text)?;
-    let mut reader = Reader::new(Collector::new(file_name, text), grammar::UNAVAILABLE);
+    let mut reader = Reader::new(Collector::new(file_name, text));
     let doc = grammar::RecipeDoc::read(&tree, &mut reader);
     let recipe = doc.and_then(|doc| check::recipe(doc, text, &mut reader.errors));
     reader.errors.finish(recipe)

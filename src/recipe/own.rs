@@ -4,7 +4,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::check;
-use super::grammar::{ONLY_FOR, RecipeDoc, TargetDoc, UNAVAILABLE};
+use super::grammar::{ONLY_FOR, RecipeDoc, TargetDoc};
 use super::model::Recipe;
 use super::url_template::UrlTemplate;
 use super::values::AdapterKind;
@@ -66,11 +66,8 @@ impl Grammar for TicketWebhook {
                 ("schedule", word(node.at, "on_change")),
             ],
         );
-        let recipe = reader.with_unavailable(UNAVAILABLE, |reader| {
-            let doc = RecipeDoc::read(&recipe, reader)?;
-            check::recipe(doc, &text, &mut reader.errors)
-        });
-        recipe.map(Self)
+        let doc = RecipeDoc::read(&recipe, reader)?;
+        check::recipe(doc, &text, &mut reader.errors).map(Self)
     }
 }
 
@@ -180,10 +177,6 @@ mod tests {
             ("ticket_webhook:\n  ulr: https://a.example\n", "hms.yaml:2:3: error: unknown key `ulr` in a target"),
             ("ticket_webhook: {url: 'https://a', path: /x}\n", "`path` is not a key of a `rest` target"),
             ("ticket_webhook: {url: 'https://a', name: x}\n", "hms.yaml:1:36: error: `name` is set by the node"),
-            (
-                "ticket_webhook: {url: 'https://a', client_cert: CERT}\n",
-                "`client_cert` is part of the grammar but not available",
-            ),
             ("ticket_webhook: {url: 'https://a', auth: key}\n", "a `rest` target can't log in this way"),
             ("ticket_webhook: {url: 'https://a', timeout: 1h}\n", "hms.yaml:1:45: error: the longest `timeout` is 10m"),
         ] {

@@ -23,8 +23,6 @@ pub trait Grammar: Sized {
 #[derive(Debug)]
 pub struct Reader<'a> {
     pub errors: Collector<'a>,
-    /// Keys of the grammar whose work isn't built: refused in words.
-    unavailable: &'static [&'static str],
 }
 
 /// A value with its position.
@@ -56,16 +54,8 @@ impl Keys {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(errors: Collector<'a>, unavailable: &'static [&'static str]) -> Self {
-        Self { errors, unavailable }
-    }
-
-    /// Reads a part that has a grammar of its own, and with it other keys whose work isn't built.
-    pub fn with_unavailable<T>(&mut self, keys: &'static [&'static str], read: impl FnOnce(&mut Self) -> T) -> T {
-        let outer = std::mem::replace(&mut self.unavailable, keys);
-        let value = read(self);
-        self.unavailable = outer;
-        value
+    pub fn new(errors: Collector<'a>) -> Self {
+        Self { errors }
     }
 
     /// Reports that `node` is something else than what is expected.
@@ -87,9 +77,6 @@ impl<'a> Reader<'a> {
             }
             if let Some(first) = seen.insert(key.name.as_str(), key.at) {
                 self.duplicate(key, first);
-            } else if self.unavailable.contains(&key.name.as_str()) && known.contains(&key.name.as_str()) {
-                let message = format!("`{}` is part of the grammar but not available in this version", key.name);
-                self.errors.error(key.at, message).help("remove the key");
             } else if known.contains(&key.name.as_str()) {
                 entries.found.push((key.clone(), value));
             } else {
@@ -114,7 +101,7 @@ impl<'a> Reader<'a> {
         let message = format!("unknown key {} in {name}", quoted(&key.name));
         self.errors.error(key.at, message).help(match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("expected {}", one_of(known.iter().copied().filter(|key| !self.unavailable.contains(key)))),
+            None => format!("expected {}", one_of(known.iter().copied())),
         });
         meant
     }

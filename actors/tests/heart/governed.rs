@@ -149,13 +149,13 @@ fn where_the_recipe_says_so_a_denied_event_is_a_dead_letter_and_nothing_waits_fo
             pass(60).await;
             assert_eq!((sorted(world.ledger.delivered()), dead(&world)), (vec![0, 2, 4], vec![1, 3]));
             assert_eq!(blocked(&world), [(1, None), (3, None)]);
-            let entries = world.ledger.entries.borrow();
-            let reason = entries.iter().find_map(|entry| match entry {
-                Entry::DeadLettered { reason, cause: Some(Cause::Policy), may_have_arrived: false, .. } => Some(reason),
+            let reason = world.ledger.entries.borrow().iter().find_map(|entry| match entry {
+                Entry::DeadLettered { reason, cause: Some(Cause::Policy), may_have_arrived: false, .. } => {
+                    Some(reason.clone())
+                }
                 _ => None,
             });
-            assert_eq!(reason.unwrap(), "blocked: policy `no_pii` says no");
-            drop(entries);
+            assert_eq!(reason.as_deref(), Some("blocked: policy `no_pii` says no"));
             assert_eq!(world.ledger.open_causes(), [Cause::Policy], "it waits for its dead letters");
             assert_eq!(status(&supervisor).await.backlog, 0);
         });

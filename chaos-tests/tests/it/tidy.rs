@@ -59,7 +59,17 @@ fn every_path_that_a_page_names_is_there() {
 fn siblings_do_not_know_each_other() {
     let own = |part: &'static str| part.split('/').next().expect("a name");
     let common = [
-        "access", "approved", "catalog", "config", "egress", "fault", "formats", "mark", "privacy", "proof", "recipe::model",
+        "access",
+        "approved",
+        "catalog",
+        "config",
+        "egress",
+        "fault",
+        "formats",
+        "mark",
+        "privacy",
+        "proof",
+        "recipe::model",
         "secrets",
     ];
     for part in ["admin", "adapters/rest", "adapters/sftp", "adapters/file", "feeds", "formats", "recipe", "store"] {

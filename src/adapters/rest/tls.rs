@@ -43,7 +43,8 @@ impl Tls {
         Ok(Arc::new(Self { provider, roots, approved_only, plain: Arc::new(plain) }))
     }
 
-    pub(super) fn plain(&self) -> Arc<ClientConfig> {
+    /// For whom asks for no certificate.
+    pub fn plain(&self) -> Arc<ClientConfig> {
         self.plain.clone()
     }
 

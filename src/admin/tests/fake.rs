@@ -439,11 +439,11 @@ impl Backend for Fake {
         Ok(Vec::new())
     }
 
-    async fn make_privacy_key(&self, order: PrivacyKeyOrder) -> Result<PrivacyKeyView, AdminError> {
+    async fn make_privacy_key(&self, order: PrivacyKeyOrder, _: &str) -> Result<PrivacyKeyView, AdminError> {
         Ok(PrivacyKeyView { partner: order.partner, version: 1, current: true, fingerprint: None, wrong: None })
     }
 
-    async fn privacy_token(&self, query: PrivacyTokenQuery) -> Result<PrivacyTokenView, AdminError> {
+    async fn privacy_token(&self, query: PrivacyTokenQuery, _: &str) -> Result<PrivacyTokenView, AdminError> {
         Ok(PrivacyTokenView { partner: query.target, version: None, goes: "clear".to_owned(), becomes: None })
     }
 

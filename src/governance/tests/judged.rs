@@ -52,7 +52,7 @@ fn may_go(case: &Case) -> bool {
         }
     }
     let abroad = case.residency != Some("US");
-    !(clear.contains("pii") && abroad) && !(any && !case.https)
+    !(clear.contains("pii") && abroad || any && !case.https)
 }
 
 fn text_of(case: &Case) -> String {

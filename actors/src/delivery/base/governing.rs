@@ -37,13 +37,16 @@ pub(in crate::delivery) struct Blocked {
     pub may_have_arrived: bool,
 }
 
+/// A revision's judge, or why there is none.
+type Judged = Result<Rc<dyn Judge>, Failure>;
+
 /// The judges of a target, one for each revision that is asked about.
 pub(in crate::delivery) struct Judges {
     governor: Rc<dyn Governor>,
     key: TargetKey,
     on_deny: OnDeny,
     /// One that can't be had is asked for again when the others are dismissed.
-    known: RefCell<HashMap<Revision, Result<Rc<dyn Judge>, Failure>>>,
+    known: RefCell<HashMap<Revision, Judged>>,
 }
 
 impl Judges {
