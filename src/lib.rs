@@ -13,6 +13,9 @@ pub mod demo;
 pub mod fault;
 pub mod feeds;
 pub mod formats;
+#[cfg(any(test, feature = "fuzzed"))]
+#[doc(hidden)]
+pub mod fuzzed;
 pub mod mark;
 pub mod metrics;
 pub mod recipe;

@@ -15,6 +15,8 @@ mod canonical;
 mod draft;
 mod fences;
 mod file;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 mod group;
 mod keyed;
 mod ledger;
