@@ -1,4 +1,4 @@
-//! What is fuzzed here: publishers' requests, and what stands in the feeds' journal (see [`crate::fuzzed`]).
+//! What is fuzzed here: publishers' requests, and what stands in the feeds' journal (see src/fuzzed.rs).
 
 use hms_actors::id::{FeedName, Timestamp};
 use serde_json::value::RawValue;

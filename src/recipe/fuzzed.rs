@@ -1,4 +1,4 @@
-//! What is fuzzed here beside whole recipes: templates of paths and urls (see [`crate::fuzzed`]).
+//! What is fuzzed here beside whole recipes: templates of paths and urls (see src/fuzzed.rs).
 
 use chrono::DateTime;
 

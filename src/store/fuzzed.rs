@@ -1,4 +1,4 @@
-//! What is fuzzed here: what stands on the store's disk (see [`crate::fuzzed`]).
+//! What is fuzzed here: what stands on the store's disk (see src/fuzzed.rs).
 
 use super::canonical;
 use super::keyed;

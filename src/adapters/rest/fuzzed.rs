@@ -1,4 +1,4 @@
-//! What is fuzzed here: the filling of a url with an event's values (see [`crate::fuzzed`]).
+//! What is fuzzed here: the filling of a url with an event's values (see src/fuzzed.rs).
 
 use hms_actors::id::{FeedName, Timestamp};
 

@@ -1,4 +1,4 @@
-//! What is fuzzed here: known_hosts (see [`crate::fuzzed`]).
+//! What is fuzzed here: known_hosts (see src/fuzzed.rs).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
