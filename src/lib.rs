@@ -18,6 +18,9 @@ pub mod egress;
 pub mod fault;
 pub mod feeds;
 pub mod formats;
+#[cfg(any(test, feature = "fuzzed"))]
+#[doc(hidden)]
+pub mod fuzzed;
 pub mod governance;
 pub mod mark;
 pub mod metrics;

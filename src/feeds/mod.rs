@@ -4,6 +4,8 @@ mod admission;
 pub mod cloudevents;
 mod files;
 mod frame;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 mod ids;
 mod index;
 mod json;

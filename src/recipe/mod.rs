@@ -6,6 +6,8 @@
 mod auth;
 mod check;
 pub mod diff;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 pub mod grammar;
 mod headers;
 pub mod heart;

@@ -134,7 +134,7 @@ impl State {
         rows.into_iter().map(|row| (row.clone(), self.row(&row))).collect()
     }
 
-    fn row(&self, row: &Row) -> Option<Vec<u8>> {
+    pub(super) fn row(&self, row: &Row) -> Option<Vec<u8>> {
         match row {
             Row::Counters => Some(json(&self.counters)),
             Row::Recipe(id) => self.recipes.get(id).map(json),
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    fn put_row(&mut self, row: Row, value: &[u8]) -> Result<(), String> {
+    pub(super) fn put_row(&mut self, row: Row, value: &[u8]) -> Result<(), String> {
         fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
             serde_json::from_slice(value).map_err(|e| e.to_string())
         }

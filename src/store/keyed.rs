@@ -275,7 +275,7 @@ fn draft(
     }
 }
 
-fn push_frame(out: &mut Vec<u8>, synced: u64, key: u64, value: Option<&[u8]>) {
+pub(super) fn push_frame(out: &mut Vec<u8>, synced: u64, key: u64, value: Option<&[u8]>) {
     let bytes = value.unwrap_or_default();
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
@@ -289,7 +289,7 @@ fn push_frame(out: &mut Vec<u8>, synced: u64, key: u64, value: Option<&[u8]>) {
     out[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-struct Frame {
+pub(super) struct Frame {
     synced: u64,
     key: u64,
     present: bool,
@@ -297,7 +297,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         HEAD as u64 + u64::from(self.value_length)
     }
     fn place(&self, start: u64) -> Place {
@@ -306,7 +306,7 @@ impl Frame {
 }
 
 /// The next frame, or `None` if the `left` bytes do not begin with a whole and sound one.
-fn read_frame(reader: &mut impl Read, left: u64) -> std::io::Result<Option<Frame>> {
+pub(super) fn read_frame(reader: &mut impl Read, left: u64) -> std::io::Result<Option<Frame>> {
     if left < HEAD as u64 {
         return Ok(None);
     }

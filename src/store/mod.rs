@@ -17,6 +17,8 @@ mod cache;
 mod draft;
 mod fences;
 mod file;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 mod group;
 mod keyed;
 mod ledger;

@@ -7,6 +7,8 @@ mod auth;
 mod classify;
 mod client;
 mod cloudevents;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 mod request;
 mod template;
 mod tls;

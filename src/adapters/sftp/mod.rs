@@ -4,6 +4,8 @@
 mod auth;
 mod classify;
 mod connect;
+#[cfg(any(test, feature = "fuzzed"))]
+pub(crate) mod fuzzed;
 mod host;
 mod known_hosts;
 mod stream;

@@ -1,0 +1,4 @@
+//! `store_records` of src/fuzzed.rs; no check of its own.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hms_sync::fuzzed::run("store_records", bytes));
