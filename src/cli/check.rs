@@ -99,6 +99,9 @@ fn refuse_if_all(blocked: &[BlockedTarget]) -> Result<(), Error> {
 }
 
 fn show(preview: &TargetPreview, blocked: &[BlockedTarget]) -> Result<(), Error> {
+    if preview.text.is_none() && preview.fields.is_empty() {
+        return preview.notes.iter().try_for_each(|note| render::line(&format!("  {}: {note}", preview.target)));
+    }
     render::line(&format!("── {}  ({})", preview.target, preview.guarantee))?;
     if let Some(blocked) = blocked.iter().find(|blocked| blocked.target == preview.target && blocked.every_event) {
         render::line(&format!("✗ not sent: {}", blocked.reason))?;
