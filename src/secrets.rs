@@ -20,8 +20,14 @@ const SUFFIXES: [&str; 7] = ["KEY", "TOKEN", "PASSWORD", "CLIENT_SECRET", "SSH_K
 /// The node's own names: no recipe may send their values anywhere.
 const OWN_PREFIX: &str = "HMS_";
 
-/// The key of the audit's checkpoints: the node's own too, whatever a target is named.
+/// The key of the audit's checkpoints.
 pub const AUDIT_SIGNING_KEY: &str = "AUDIT_SIGNING_KEY";
+
+/// The token that anchors are told checkpoints with.
+pub const ANCHOR_TOKEN: &str = "ANCHOR_TOKEN";
+
+/// The node's own too, whatever a target is named.
+const OWN: [&str; 2] = [AUDIT_SIGNING_KEY, ANCHOR_TOKEN];
 
 /// No key or token is larger; a path to something else must not fill the memory.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -77,7 +83,7 @@ impl Secrets {
         let words: Vec<&str> = full.split(['_', '-', '.']).filter(|word| !word.is_empty()).collect();
         (0..words.len() - 1)
             .map(|dropped| words[dropped..].join("_"))
-            .filter(|name| !name.starts_with(OWN_PREFIX) && name != AUDIT_SIGNING_KEY)
+            .filter(|name| !name.starts_with(OWN_PREFIX) && !OWN.contains(&name.as_str()))
             .collect()
     }
 
@@ -86,7 +92,7 @@ impl Secrets {
     /// could have any file of `secrets_dir` sent to any host.
     pub fn names_for(&self, target: &TargetName, suffix: &str, explicit: Option<&str>) -> Result<Vec<String>, Failure> {
         let Some(name) = explicit else { return Ok(Self::names(target, suffix)) };
-        if name == AUDIT_SIGNING_KEY {
+        if OWN.contains(&name) {
             return Err(Failure::configuration(format!("secret `{name}` is the node's own, and is given to nobody")));
         }
         let derived = SUFFIXES.iter().any(|suffix| Self::names(target, suffix).iter().any(|derived| derived == name));

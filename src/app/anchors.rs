@@ -23,6 +23,7 @@ use crate::config::Anchor;
 use crate::egress::{Egress, Way};
 use crate::proof::checkpoint::notes;
 use crate::proof::{Signed, base64};
+use crate::secrets::ANCHOR_TOKEN;
 
 /// Between two checkpoints that one anchor is told.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,9 +33,6 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long a witness may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A secret that is sent as a bearer token, if there is one.
-const TOKEN: &str = "ANCHOR_TOKEN";
 
 /// Starts a task for each anchor of the configuration.
 pub(super) fn start(world: &Arc<World>) -> Vec<JoinHandle<()>> {
@@ -110,7 +108,8 @@ async fn post(world: &World, url: &Url, signed: &Signed) -> Result<(), String> {
     let way = Way::new(host, url.port_or_known_default().unwrap_or_default(), &settings.config.connect_to);
     let (client, to) = client(url, &way, &settings.egress, &settings.rest.tls.plain()).await?;
     let mut request = client.post(to);
-    let names = [TOKEN.to_owned()];
+    // Sent as a bearer token, if there is one.
+    let names = [ANCHOR_TOKEN.to_owned()];
     if settings.secrets.present(&names) {
         let token = settings.secrets.find(&names, host).map_err(|failure| failure.message)?;
         request = request.bearer_auth(token.value.expose_secret());

@@ -144,7 +144,7 @@ fn no_value_is_ever_printed() {
 }
 
 #[test]
-fn no_target_gets_the_key_of_the_audit_whatever_it_is_named() {
+fn no_target_gets_what_the_audit_is_signed_or_anchored_with_whatever_it_is_named() {
     let secrets = Secrets::new(
         [(AUDIT_SIGNING_KEY.to_owned(), "k".to_owned())],
         None,
@@ -156,4 +156,6 @@ fn no_target_gets_the_key_of_the_audit_whatever_it_is_named() {
         assert!(secrets.names_for(&target(name), "KEY", Some(AUDIT_SIGNING_KEY)).is_err());
     }
     assert!(secrets.own(AUDIT_SIGNING_KEY).unwrap().is_some());
+    assert_eq!(Secrets::names(&target("an.anchor"), "TOKEN"), ["AN_ANCHOR_TOKEN"]);
+    assert!(secrets.names_for(&target("anchor"), "TOKEN", Some(ANCHOR_TOKEN)).is_err());
 }
