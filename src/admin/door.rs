@@ -79,7 +79,11 @@ fn identify(backend: &dyn Backend, request: &HttpRequest, throttle: &Throttle) -
             throttle.failed(peer, Instant::now()).map_err(|wait| {
                 AdminError::too_many("too many wrong tokens came from this address: wait, then send a valid one", wait)
             })?;
-            tracing::warn!(peer = ?peer, path = request.path(), "a token that is not known was refused");
+            tracing::warn!(
+                peer = peer.map(tracing::field::display),
+                path = request.path(),
+                "a token that is not known was refused"
+            );
             Err(AdminError::unauthorized("the token is not known here: it was revoked, or is another node's", true))
         }
     }

@@ -4,7 +4,7 @@
 //! in hex. The partner's name is percent-encoded. The highest version is current; what was begun with an older one is
 //! finished with it, so that a file stays as long as its tokens matter.
 //!
-//! `<data-dir>/work/key-fingerprints` remembers which key a version was when it was first used: a line
+//! `work/key-fingerprints` in the data directory remembers which key a version was when it was first used: a line
 //! `PARTNER N FINGERPRINT` each, replaced as a whole. Another key under a version that is known is not used.
 
 use std::collections::{BTreeMap, HashMap};
