@@ -154,6 +154,7 @@ macro_rules! kills {
     )*};
 }
 
+// The first commit after the start is the record that somebody ordered the run; the second one is the receipt.
 kills! {
     "append.planned", New, Stored: killed_with_a_plan_for_a_new_file, killed_with_a_plan_for_a_new_local_file;
     "append.planned", Existing, Stored: killed_with_a_plan_for_a_file, killed_with_a_plan_for_a_local_file;
@@ -167,10 +168,10 @@ kills! {
     "append.verified", Existing, Stored: killed_before_the_audit, killed_before_the_audit_of_a_local_write;
     "ledger.after_begin", New, Stored: killed_once_the_work_for_a_new_file_is_stored, killed_once_the_work_for_a_new_local_file_is_stored;
     "ledger.after_begin", Existing, Stored: killed_once_the_work_is_stored, killed_once_the_local_work_is_stored;
-    "ledger.before_commit", New, Stored: killed_before_the_commit_of_a_new_file, killed_before_the_commit_of_a_new_local_file;
-    "ledger.before_commit", Existing, Stored: killed_before_the_commit, killed_before_the_local_commit;
-    "ledger.after_commit", New, Stored: killed_after_the_commit_of_a_new_file, killed_after_the_commit_of_a_new_local_file;
-    "ledger.after_commit", Existing, Stored: killed_after_the_commit, killed_after_the_local_commit;
+    "ledger.before_commit:2", New, Stored: killed_before_the_commit_of_a_new_file, killed_before_the_commit_of_a_new_local_file;
+    "ledger.before_commit:2", Existing, Stored: killed_before_the_commit, killed_before_the_local_commit;
+    "ledger.after_commit:2", New, Stored: killed_after_the_commit_of_a_new_file, killed_after_the_commit_of_a_new_local_file;
+    "ledger.after_commit:2", Existing, Stored: killed_after_the_commit, killed_after_the_local_commit;
     "ledger.before_cache", New, Stored: killed_before_the_cache_of_a_new_file, killed_before_the_cache_of_a_new_local_file;
     "ledger.before_cache", Existing, Stored: killed_before_the_cache_is_saved, killed_before_the_local_cache_is_saved;
     "feeds.after_write", New, None: killed_before_the_event_is_synced, killed_before_the_local_event_is_synced;
