@@ -15,8 +15,8 @@ use reqwest::{Client, redirect};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
-use url::Url;
+use tokio::time::{sleep, timeout};
+use url::{Host, Url};
 
 use super::world::World;
 use crate::config::Anchor;
@@ -141,11 +141,16 @@ fn is_publishing(url: &Url) -> bool {
 
 /// A checkpoint every second at most: a connection is not worth keeping.
 async fn client(url: &Url, way: &Way, egress: &Egress, tls: &rustls::ClientConfig) -> Result<(Client, Url), String> {
-    let found = egress.look_up(way).await.map_err(|error| format!("its name can't be looked up: {error}"))?;
+    let found = timeout(TIMEOUT, egress.look_up(way)).await.map_err(|_| "its name is not looked up in time")?;
+    let found = found.map_err(|error| format!("its name can't be looked up: {error}"))?;
     let permitted = egress.permit(way, found).map_err(|refused| refused.to_string())?;
-    let port = permitted.first().ok_or("its name has no address")?.port();
+    let address = permitted.first().ok_or("its name has no address")?;
     let mut to = url.clone();
-    to.set_port(Some(port)).map_err(|()| "it has no host".to_owned())?;
+    to.set_port(Some(address.port())).map_err(|()| "it has no host".to_owned())?;
+    if !matches!(url.host(), Some(Host::Domain(_))) {
+        // Addresses are not looked up: what was permitted must be what stands there.
+        to.set_ip_host(address.ip()).map_err(|()| "it has no host".to_owned())?;
+    }
     let client = Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .redirect(redirect::Policy::none())
