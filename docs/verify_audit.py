@@ -2,6 +2,7 @@
 """Checks an export of the audit without anything of hms-sync: hashlib and the formulas of RFC 6962 and RFC 8032.
 
     python3 verify_audit.py audit.ndjson audit.ndjson.checkpoint PUBLIC_KEY
+                            (an export that begins later has its first record's proof beside it, audit.ndjson.proof)
     python3 verify_audit.py 17.proof PUBLIC_KEY
 
 PUBLIC_KEY is NAME+ID+KEY, or a file with one a line (audit.pub). Exit code 0: all records are those that were signed.
@@ -132,6 +133,32 @@ def tree_hash(leaves):
     return node_hash(tree_hash(leaves[:k]), tree_hash(leaves[k:]))
 
 
+def left_of(index, size, proof):
+    """The subtrees to the left of a leaf, (leaves, hash), the largest first, out of its proof."""
+    if size == 1:
+        return []
+    k = 1 << ((size - 1).bit_length() - 1)
+    if index < k:
+        return left_of(index, k, proof[:-1])
+    return [(k, proof[-1])] + left_of(index - k, size - k, proof[:-1])
+
+
+def grown_hash(before, leaves):
+    """The root of a tree of which only the complete subtrees to the left are known, and the leaves after them."""
+    stack = list(before)
+    for leaf in leaves:
+        stack.append((1, leaf))
+        while len(stack) > 1 and stack[-1][0] == stack[-2][0]:
+            (count, left), (_, right) = stack[-2], stack[-1]
+            stack[-2:] = [(2 * count, node_hash(left, right))]
+    if not stack:
+        return tree_hash([])
+    root = stack.pop()[1]
+    while stack:
+        root = node_hash(stack.pop()[1], root)
+    return root
+
+
 def root_from_proof(leaf, index, size, proof):
     """The root that the proof leads to, by the recursion that defines it."""
     if size == 1:
@@ -178,21 +205,27 @@ def check_line(line, seq):
 def check_export(file, checkpoint, keys):
     with open(checkpoint, encoding="utf-8") as note:
         origin, size, root = read_checkpoint(note.read(), keys)
+    first, before = 0, []
+    if os.path.exists(file + ".proof"):
+        first, proved, proof, _ = read_proof(file + ".proof", keys)
+        before = left_of(first, proved, proof)
     leaves = []
     with open(file, "rb") as lines:
         for line in lines:
+            seq = first + len(leaves)
             if not line.endswith(b"\n"):
-                raise Wrong(f"record {len(leaves)}: cut off")
-            check_line(line[:-1], len(leaves))
+                raise Wrong(f"record {seq}: cut off")
+            check_line(line[:-1], seq)
             leaves.append(leaf_hash(line[:-1]))
-    if len(leaves) != size:
-        raise Wrong(f"{size} records were signed, and {len(leaves)} are there")
-    if tree_hash(leaves) != root:
+    if first + len(leaves) != size:
+        raise Wrong(f"{size} records were signed, and those from {first} to below {first + len(leaves)} are there")
+    # Twice, in two ways, where that can be.
+    if grown_hash(before, leaves) != root or (first == 0 and tree_hash(leaves) != root):
         raise Wrong("the records are not those that were signed")
-    return f"{size} records of {origin} are those that were signed"
+    return f"{len(leaves)} records of {origin} are those that were signed"
 
 
-def check_proof(file, keys):
+def read_proof(file, keys):
     with open(file, encoding="utf-8", newline="") as text:
         head, note = text.read().split("\n\n", 1)
     record, header, *rest = head.split("\n")
@@ -203,6 +236,11 @@ def check_proof(file, keys):
     check_line(record.encode(), index)
     if index >= size or root_from_proof(leaf_hash(record.encode()), index, size, proof) != root:
         raise Wrong(f"record {index} is not the one that was signed")
+    return index, size, proof, origin
+
+
+def check_proof(file, keys):
+    index, _, _, origin = read_proof(file, keys)
     return f"record {index} of {origin} is the one that was signed"
 
 

@@ -13,6 +13,7 @@ mod notes;
 mod operations;
 mod previews;
 mod privacy;
+mod pruning;
 pub(crate) mod publish;
 mod removal;
 mod shapes;

@@ -295,11 +295,13 @@ impl Node {
         found.unwrap_or_else(|| panic!("no target {target} in {answer}")).clone()
     }
 
-    /// The audit so far, record by record.
+    /// The audit so far, record by record, as far as the node has it.
     pub fn audit(&self) -> Vec<Value> {
-        let mut records = Vec::new();
+        let mut records: Vec<Value> = Vec::new();
         loop {
-            let page = self.http().get(&format!("/v1/audit?from={}&limit=1000", records.len())).expect(200).text();
+            let last = records.last().and_then(|last| last["seq"].as_u64());
+            let from = last.map_or(String::new(), |last| format!("from={}&", last + 1));
+            let page = self.http().get(&format!("/v1/audit?{from}limit=1000")).expect(200).text();
             if page.is_empty() {
                 return records;
             }

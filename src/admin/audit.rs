@@ -2,10 +2,11 @@
 //! hash would fit.
 
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::call::Call;
+use super::call::{Call, answer};
 use super::problem::AdminError;
 
 /// Most records in one answer, however many are asked for.
@@ -14,15 +15,15 @@ const MAX_RECORDS: usize = 100_000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditQuery {
-    /// The first record's `seq`.
-    from: u64,
+    /// The first record's `seq`; without it the oldest that is kept.
+    from: Option<u64>,
     /// At most this many records. There may be fewer: go on after the last one.
     limit: usize,
 }
 
 impl Default for AuditQuery {
     fn default() -> Self {
-        Self { from: 0, limit: 10_000 }
+        Self { from: None, limit: 10_000 }
     }
 }
 
@@ -64,6 +65,11 @@ pub async fn proof(call: Call) -> Result<HttpResponse, AdminError> {
 pub async fn consistency(call: Call) -> Result<HttpResponse, AdminError> {
     let ConsistencyQuery { from, to } = call.query()?;
     Ok(HttpResponse::Ok().json(call.node.backend.consistency(from, to).await?))
+}
+
+pub async fn prune(mut call: Call) -> Result<HttpResponse, AdminError> {
+    let order = call.json().await?;
+    answer(StatusCode::OK, &call.node.backend.prune_audit(order, &call.by).await?)
 }
 
 pub async fn keys(call: Call) -> Result<HttpResponse, AdminError> {

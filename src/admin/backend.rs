@@ -76,8 +76,12 @@ pub trait Backend: Send + Sync {
     /// The tree of actors, from the node down.
     async fn supervision(&self) -> Result<ActorView, AdminError>;
     /// Synced records from `from` on, each the exact stored bytes and a line end: at most `limit`, fewer when
-    /// they are big, but at least one if there is any.
-    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError>;
+    /// they are big, but at least one if there is any. `None`: from the oldest that is kept.
+    /// Errors: gone (with the member `first`) when `from` was moved out.
+    async fn audit(&self, from: Option<u64>, limit: usize) -> Result<Bytes, AdminError>;
+    /// Removes old records, which an export has, from the node. Their hashes stay.
+    /// Errors: conflict when no anchored checkpoint covers them.
+    async fn prune_audit(&self, order: PruneOrder, by: &str) -> Result<PrunedView, AdminError>;
     /// A signed checkpoint of everything that is synced now.
     async fn checkpoint(&self) -> Result<String, AdminError>;
     /// Not found: a record or a tree that is not there (yet). Without `size`, that of a checkpoint made now.

@@ -32,6 +32,7 @@ enum Kind {
     MethodNotAllowed,
     Timeout,
     Conflict,
+    Gone,
     TooLarge,
     UnsupportedType,
     TooMany,
@@ -57,6 +58,7 @@ impl Kind {
             }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "The request came too slowly"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The request conflicts with what is there"),
+            Self::Gone => (StatusCode::GONE, "gone", "It is not here any more"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::UnsupportedType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-type", "The content type is not supported")
@@ -105,6 +107,10 @@ impl AdminError {
     /// 409: the request is well formed, but not in this state of things.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(Kind::Conflict, detail)
+    }
+    /// 410: it was here. The detail says where it is.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Gone, detail)
     }
     /// 413
     pub fn too_large(detail: impl Into<String>) -> Self {

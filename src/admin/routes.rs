@@ -345,6 +345,19 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
+        takes: &[("application/json", of::<views::PruneOrder>)],
+        deadline: Duration::from_secs(600),
+        ..route(
+            Post,
+            ADMINISTER,
+            "/v1/audit/prune",
+            "pruneAudit",
+            "Remove old records that were exported and anchored",
+            of::<views::PrunedView>,
+            by!(audit::prune),
+        )
+    },
+    Route {
         gives: "text/plain",
         ..route(
             Get,

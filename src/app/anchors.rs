@@ -51,6 +51,13 @@ async fn follow(world: Arc<World>, anchor: Anchor) {
         match tell(&world, &anchor, &latest).await {
             Ok(()) => {
                 world.metrics.anchored(&name, Some(latest.checkpoint.size));
+                world.anchored.send_if_modified(|known| {
+                    let longer = known.as_ref().is_none_or(|known| known.checkpoint.size < latest.checkpoint.size);
+                    if longer {
+                        *known = Some(latest.clone());
+                    }
+                    longer
+                });
                 if failures > 0 {
                     tracing::info!(
                         "the anchor {name} has the audit's checkpoint of {} records",

@@ -17,6 +17,7 @@ use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
 use super::keyring::Keyring;
 use super::operations::{How, Operations};
+use super::pruning::moved_out;
 use super::shapes::{actor_view, blocked_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
@@ -219,10 +220,18 @@ impl Backend for Endpoint {
         self.drop_dead_letter(number, &reason, by).await
     }
 
-    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes> {
+    async fn audit(&self, from: Option<u64>, limit: usize) -> Result<Bytes> {
+        let first = self.world.store.audit_first();
+        if from.is_some_and(|from| from < first) {
+            return Err(moved_out(first));
+        }
         let world = self.world.clone();
-        let read = tokio::task::spawn_blocking(move || audit_lines(&world, from, limit));
+        let read = tokio::task::spawn_blocking(move || audit_lines(&world, from.unwrap_or(first), limit));
         read.await.map_err(|error| AdminError::internal(error.to_string()))?.map_err(failed)
+    }
+
+    async fn prune_audit(&self, order: views::PruneOrder, by: &str) -> Result<views::PrunedView> {
+        self.prune(order.before, by).await
     }
 
     async fn checkpoint(&self) -> Result<String> {

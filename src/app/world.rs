@@ -11,6 +11,7 @@ use hms_actors::failure::{Failure, FailureKind};
 use hms_actors::id::{Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::{Clock, FilePartner, Partners, RequestPartner, Witness};
 use hms_actors::runtime::Env;
+use tokio::sync::watch;
 
 use super::governing::{Governed, Rules};
 use crate::adapters::file::{Busy, LocalPartner};
@@ -26,6 +27,7 @@ use crate::feeds::FeedLog;
 use crate::formats::Shape;
 use crate::metrics::Metrics;
 use crate::privacy::{self, Guard, Keys, Treatments};
+use crate::proof::Signed;
 use crate::recipe::model::{Adapter, FileTarget, Recipe, Target};
 use crate::recipe::template::{Owner, Template};
 use crate::secrets::Secrets;
@@ -43,6 +45,8 @@ pub(super) struct World {
     /// Local files on which an operation has not come back.
     busy: Busy,
     settings: RwLock<Arc<Reloaded>>,
+    /// The longest checkpoint of the audit that an anchor has, as far as this process knows.
+    pub anchored: watch::Sender<Option<Arc<Signed>>>,
     /// Where the admin endpoint listens, once it does.
     pub own: Arc<OnceLock<SocketAddr>>,
     /// The recipe that was read last, and its text: the targets of one ask for it one after the other.
@@ -96,6 +100,7 @@ impl World {
             clock,
             busy: Busy::default(),
             settings: RwLock::new(Arc::new(settings)),
+            anchored: watch::Sender::new(None),
             own,
             read_last: Mutex::default(),
         })

@@ -4,19 +4,24 @@ mod export;
 mod proof;
 mod verify;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Call, Client, Connection, parse};
 use super::{Error, render};
-use crate::proof::{Signed, SigningKey, VerifierKey};
+use crate::proof::tree::Edge;
+use crate::proof::{Bundle, Signed, SigningKey, VerifierKey};
 
 const EXAMPLES: &str = "\
 Examples:
   hms audit verify                                      all records of the node, against what it signed
   hms audit export --out audit.ndjson                   to be kept, and checked without the node:
   hms audit verify audit.ndjson --key audit.pub --checkpoint anchored.txt
+  hms audit export --prune-before 500000                the same, and older records leave the node; their proofs stay
   hms audit proof 17 > 17.proof                         one record and what proves it
   hms audit verify 17.proof --key audit.pub";
 
@@ -34,9 +39,9 @@ pub(crate) struct Audit {
 enum AuditCommand {
     /// Records in order; with --json each line is the stored record, byte for byte
     List {
-        /// First record, by its number
-        #[arg(long, value_name = "SEQ", default_value_t = 0)]
-        from: u64,
+        /// First record, by its number [default: the oldest that the node keeps]
+        #[arg(long, value_name = "SEQ")]
+        from: Option<u64>,
         /// At most so many
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
@@ -46,6 +51,9 @@ enum AuditCommand {
     Proof {
         /// The record's number
         seq: u64,
+        /// The export that has the record, if it was moved out of the node
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
     },
     Export(export::Export),
     /// The public keys that checkpoints are signed with, that in use last
@@ -62,7 +70,7 @@ impl Audit {
         match self.command {
             AuditCommand::List { from, limit } => list(&connection, from, limit).await,
             AuditCommand::Verify(verify) => verify.run(&connection).await,
-            AuditCommand::Proof { seq } => proof::run(&connection, seq).await,
+            AuditCommand::Proof { seq, export } => proof::run(&connection, seq, export.as_deref()).await,
             AuditCommand::Export(export) => export.run(&connection).await,
             AuditCommand::Key { new } => {
                 let keys = keys_of(&connection.client()?).await?;
@@ -81,9 +89,10 @@ impl Audit {
     }
 }
 
-async fn list(connection: &Connection, from: u64, limit: Option<u64>) -> Result<(), Error> {
-    let limit = limit.map_or_else(String::new, |limit| format!("&limit={limit}"));
-    let body = connection.client()?.accepted(Call::get(format!("/v1/audit?from={from}{limit}"))).await?;
+async fn list(connection: &Connection, from: Option<u64>, limit: Option<u64>) -> Result<(), Error> {
+    let query = [("from", from), ("limit", limit)].map(|(name, value)| value.map(|value| format!("{name}={value}")));
+    let query = query.into_iter().flatten().collect::<Vec<_>>().join("&");
+    let body = connection.client()?.accepted(Call::get(format!("/v1/audit?{query}"))).await?;
     if connection.json {
         return render::json(&body);
     }
@@ -99,6 +108,34 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Records from a number on; fewer than are there when they are many.
 async fn records(client: &Client, from: u64, limit: u64) -> Result<bytes::Bytes, Error> {
     client.accepted(Call::get(format!("/v1/audit?from={from}&limit={limit}"))).await
+}
+
+/// The oldest record that the node keeps, with its proof in the checkpoint, and the tree of what was moved out before it. Nothing was
+/// moved out: an empty tree, and no record.
+async fn oldest(client: &Client, signed: &Signed, keys: &[VerifierKey]) -> Result<(Edge, Option<Bundle>), Error> {
+    let body = client.accepted(Call::get("/v1/audit?limit=1")).await?;
+    let Some(line) = lines(&body).next() else { return Ok((Edge::default(), None)) };
+    let index = parse::<Numbered>(line)?.seq;
+    if index == 0 {
+        return Ok((Edge::default(), None));
+    }
+    let record = String::from_utf8(line.to_vec()).map_err(|error| senseless(&error.to_string()))?;
+    let proof = proof::inclusion(client, index, signed.checkpoint.size).await?;
+    let bundle = Bundle { record, index, proof, note: signed.note.clone() };
+    let edge = before(&bundle, keys).map_err(Error::Failed)?;
+    Ok((edge, Some(bundle)))
+}
+
+/// The tree of the records before one of which the proof holds.
+fn before(bundle: &Bundle, keys: &[VerifierKey]) -> Result<Edge, String> {
+    let size = bundle.check(keys)?.checkpoint.size;
+    Edge::before(bundle.index, size, &bundle.proof)
+        .ok_or_else(|| "the proof does not tell of the records before".to_owned())
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    seq: u64,
 }
 
 /// The keys that the node says are its own.

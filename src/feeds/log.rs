@@ -93,7 +93,7 @@ pub struct FeedLog {
     jobs: SyncSender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the log is open.
-    _lock: File,
+    lock: File,
 }
 
 impl FeedLog {
@@ -117,7 +117,7 @@ impl FeedLog {
         let writer =
             Writer { shared: shared.clone(), options, folder, open_journal: open, ids, active, no_room_at: None };
         let thread = Builder::new().name("feeds".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
-        Ok(Arc::new(Self { shared, jobs, writer: Mutex::new(Some(thread)), _lock: lock }))
+        Ok(Arc::new(Self { shared, jobs, writer: Mutex::new(Some(thread)), lock }))
     }
 
     /// Publishes the events of one request, whole or not at all. On return they are on disk to stay.
@@ -278,6 +278,8 @@ impl FeedLog {
 impl Drop for FeedLog {
     fn drop(&mut self) {
         self.close();
+        // By word: a child of this process between fork and exec has the file open for another moment.
+        let _ = self.lock.unlock();
     }
 }
 

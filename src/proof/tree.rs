@@ -47,11 +47,21 @@ impl Edge {
             }
         })?;
         left.reverse();
-        (left.len() == index.count_ones() as usize).then_some(Self { size: index, roots: left })
+        Self::from_roots(index, left)
+    }
+
+    /// An edge that was written down; `None` if these can't be the roots of so many leaves.
+    pub fn from_roots(size: u64, roots: Vec<Hash>) -> Option<Self> {
+        (roots.len() == size.count_ones() as usize).then_some(Self { size, roots })
     }
 
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The roots of the complete subtrees, the largest first.
+    pub fn roots(&self) -> &[Hash] {
+        &self.roots
     }
 
     pub fn push(&mut self, leaf: Hash) {

@@ -70,7 +70,10 @@ impl Journal {
     }
 
     /// Begins a new segment. If that fails the old one just goes on growing: no record waits for it.
-    fn roll(&mut self) {
+    pub fn roll(&mut self) {
+        if self.active.synced() == 0 {
+            return;
+        }
         let path = segment_path(&self.dir, self.next);
         let created = fs::File::open(&self.dir).map_err(|e| at(&self.dir, "open", &e)).and_then(|dir| {
             let file = Appender::open(&path, self.health.clone())?;
@@ -102,15 +105,20 @@ pub(super) fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:020}.ndjson"))
 }
 
-fn first_seqs(dir: &Path) -> Result<Vec<u64>, Failure> {
+/// Which files there are, by their first records.
+pub(super) fn first_seqs(dir: &Path) -> Result<Vec<u64>, Failure> {
     let mut firsts = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| at(dir, "list", &e))? {
         let name = entry.map_err(|e| at(dir, "list", &e))?.file_name();
-        let digits = name.to_str().and_then(|name| name.strip_suffix(".ndjson")).filter(|digits| digits.len() == 20);
-        firsts.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+        firsts.extend(name.to_str().and_then(|name| numbered(name, ".ndjson")));
     }
     firsts.sort_unstable();
     Ok(firsts)
+}
+
+/// The number in a name of 20 digits and this ending.
+pub(super) fn numbered(name: &str, ending: &str) -> Option<u64> {
+    name.strip_suffix(ending).filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
 /// A mark without its file: what was written last is gone.

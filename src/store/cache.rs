@@ -8,8 +8,10 @@
 //! file and does not say what it left out.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -30,18 +32,22 @@ struct Seal {
 
 const SEAL: &[u8] = b"seal";
 const PIECE: usize = 15 << 10;
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A row and its JSON; `None` when it is gone.
 pub(super) type Change = (Row, Option<Vec<u8>>);
 
 impl Cache {
-    /// The cache and the state in it. A cache that can't be read is moved aside, and rebuilt.
-    pub fn open(dir: &Path, audit_size: u64, now: i64) -> (Option<Self>, State) {
+    /// The cache and the state in it, given which records of the audit are there. A cache that can't be used is moved aside.
+    pub fn open(dir: &Path, records: Range<u64>, now: i64) -> (Option<Self>, State) {
         let why = match Self::load(dir) {
-            Ok((cache, state)) if state.counters.seq <= audit_size => return (Some(cache), state),
             Ok((cache, state)) => {
+                let (first, end, seq) = (records.start, records.end, state.counters.seq);
+                if (first..=end).contains(&seq) || cache.seal.rows == 0 {
+                    return (Some(cache), state);
+                }
                 drop(cache);
-                format!("it includes audit records below {}, but there are {audit_size}", state.counters.seq)
+                format!("it includes audit records below {seq}, but there are those from {first} to below {end}")
             }
             Err(why) => why,
         };
@@ -63,8 +69,7 @@ impl Cache {
     fn load(dir: &Path) -> Result<(Self, State), String> {
         // sled may panic over a damaged file, and a damaged cache must not keep the node from starting.
         catch_unwind(AssertUnwindSafe(|| {
-            let db = sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(8 << 20).open();
-            let db = db.map_err(|e| e.to_string())?;
+            let db = open_unlocked(dir)?;
             let (state, seal) = read_state(&db)?;
             Ok((Self { db, seal }, state))
         }))
@@ -108,6 +113,20 @@ impl Cache {
     }
 }
 
+/// The lock of a database that was closed just now may be held for another moment: by sled's threads, or by a child of this process
+/// between fork and exec. Taking that for damage would throw a good cache away.
+fn open_unlocked(dir: &Path) -> Result<sled::Db, String> {
+    let deadline = Instant::now() + UNLOCKED_WITHIN;
+    loop {
+        match sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(8 << 20).open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened.map_err(|e| e.to_string()),
+        }
+    }
+}
+
 impl Seal {
     fn put_in(&mut self, name: &[u8], value: &[u8]) {
         self.rows += 1;
@@ -132,6 +151,16 @@ impl State {
     pub fn take_changes(&mut self) -> Vec<Change> {
         let rows = std::mem::take(&mut self.changed);
         rows.into_iter().map(|row| (row.clone(), self.row(&row))).collect()
+    }
+
+    /// Every row that there is.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
+        let recipes = self.recipes.keys().cloned().map(Row::Recipe);
+        let targets = self.targets.keys().cloned().map(Row::Target);
+        let tickets = self.tickets.keys().copied().map(Row::Ticket);
+        let letters = self.letters.keys().copied().map(Row::Letter);
+        let frontiers = self.frontiers.keys().cloned().map(Row::Frontier);
+        std::iter::once(Row::Counters).chain(recipes).chain(targets).chain(tickets).chain(letters).chain(frontiers)
     }
 
     pub(super) fn row(&self, row: &Row) -> Option<Vec<u8>> {
@@ -161,6 +190,19 @@ impl State {
     }
 }
 
+impl State {
+    /// Makes the indexes, when all rows are there.
+    pub(super) fn index(&mut self) {
+        let open = self.tickets.values().filter(|ticket| ticket.state == TicketState::Open);
+        self.open = open.map(|ticket| ((ticket.key.clone(), ticket.cause), ticket.number)).collect();
+        self.waiting.clear();
+        for letter in self.letters.values() {
+            let Some(cause) = letter.cause else { continue };
+            *self.waiting.entry((letter.key.clone(), cause)).or_default() += 1;
+        }
+    }
+}
+
 /// The state that the rows hold, if they are what was saved last.
 fn read_state(db: &sled::Db) -> Result<(State, Seal), String> {
     let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
@@ -181,12 +223,7 @@ fn read_state(db: &sled::Db) -> Result<(State, Seal), String> {
     if seal != expected {
         return Err(format!("its rows are not those that were saved: {seal:?} instead of {expected:?}"));
     }
-    let open = state.tickets.values().filter(|ticket| ticket.state == TicketState::Open);
-    state.open = open.map(|ticket| ((ticket.key.clone(), ticket.cause), ticket.number)).collect();
-    let waiting = state.letters.values().filter_map(|letter| Some((letter.key.clone(), letter.cause?)));
-    for incident in waiting.collect::<Vec<_>>() {
-        *state.waiting.entry(incident).or_default() += 1;
-    }
+    state.index();
     Ok((state, seal))
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Outcome {
     /// Dead letters' copies of events, which are stored first.
     pub letters: Vec<(u64, Vec<u8>)>,
     pub updates: Vec<TicketUpdate>,
+    /// The records go into a new file.
+    pub roll: bool,
     /// Per commit the entries that are not left out.
     pub written: Vec<(TargetKey, Vec<Entry>)>,
 }
@@ -52,6 +54,10 @@ impl<'a> Draft<'a> {
     pub fn add(&mut self, job: Job) -> Result<(), Failure> {
         match job {
             Job::Barrier => Ok(()),
+            Job::Roll => {
+                self.outcome.roll = true;
+                Ok(())
+            }
             Job::Commit { target, epoch, entries } => self.commit(target, epoch, entries),
             Job::Resolve { number, action, by, note } => self.resolve(number, action, by, note),
             Job::Recipe(change) => {

@@ -2,17 +2,19 @@
 
 use super::keyed;
 use super::record::Record;
+use super::snapshot;
 use super::state::{Row, State};
 use super::work;
 use crate::proof::canonical;
 
-/// Bytes as lines of the audit, as begun work, as an event's copy, as a journal of values, and as a row of the cache: refused,
-/// or what is read is read again the same.
+/// Bytes as lines of the audit, as begun work, as an event's copy, as a journal of values, as a row of the cache, and as a
+/// snapshot: refused, or what is read is read again the same.
 pub(crate) fn records(bytes: &[u8]) {
     audit(bytes);
     values(bytes);
     journal(bytes);
     row(bytes);
+    snapshot(bytes);
 }
 
 /// The records that the node itself could have written are taken into account, whatever they say.
@@ -78,4 +80,15 @@ fn row(bytes: &[u8]) {
     let mut again = State::default();
     again.put_row(row.clone(), &written).expect("a row that was just written");
     assert_eq!(again.row(&row), Some(written));
+}
+
+/// What was moved out is not invented: a snapshot that is taken is written the same.
+fn snapshot(bytes: &[u8]) {
+    let Ok((edge, state)) = snapshot::parse(bytes) else { return };
+    let mut written = Vec::new();
+    snapshot::encode(&edge, &state, &mut written).expect("memory takes it");
+    let (edge_again, state_again) = snapshot::parse(&written).expect("a snapshot that was just written");
+    assert_eq!(edge_again, edge);
+    let rows = |state: &State| state.rows().map(|row| (row.clone(), state.row(&row))).collect::<Vec<_>>();
+    assert_eq!(rows(&state_again), rows(&state));
 }

@@ -3,6 +3,7 @@
 //! | folder | what | if it is lost |
 //! | --- | --- | --- |
 //! | `audit/` | the audit: the truth (`audit.rs`, `segments.rs`, `record.rs`) | restore it; it is the proof |
+//! | `audit/*.snapshot` | what followed from records that were moved out (`pruning.rs`, `snapshot.rs`) | restore it |
 //! | `audit/tree/`, `audit.key`, `.pub`, `.checkpoint` | the tree over the audit, and what was signed of it (`notary/`) | see there |
 //! | `work/` | begun work, dead letters' events, paces of rate limits, room for records (`keyed.rs`, `work.rs`, `room.rs`) | restore it; open writes end in doubt |
 //! | `state/` | sled: a cache of what follows from the audit (`cache.rs`) | rebuilt |
@@ -23,11 +24,13 @@ mod group;
 mod keyed;
 mod ledger;
 mod notary;
+mod pruning;
 mod queries;
 mod recipes;
 mod record;
 mod room;
 mod segments;
+mod snapshot;
 mod standing;
 mod state;
 #[cfg(test)]
@@ -37,7 +40,7 @@ mod work;
 mod writer;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -47,17 +50,20 @@ use hms_actors::ports::Clock;
 use tokio::sync::watch;
 
 use crate::fault;
+use crate::proof::tree::Edge;
 use cache::Cache;
 use fences::Fences;
 use file::{Health, at};
 use group::{Committer, lock};
 use keyed::Keyed;
+use pruning::Base;
 use room::Room;
 use segments::Reader;
 use state::State;
 use writer::Writer;
 
 pub use notary::{NoProof, Notary, Pace};
+pub use pruning::Pruned;
 pub use record::{Applied, AppliedTarget, Change, RecipeChange};
 pub use standing::Note;
 pub use state::{DeadLetter, StoredRecipe, StoredTarget, Ticket, TicketState};
@@ -70,12 +76,16 @@ pub type SharedClock = Arc<dyn Clock + Send + Sync>;
 pub struct Store {
     core: Arc<Core>,
     audit: Reader,
+    audit_dir: PathBuf,
+    /// The tree of the records that were moved out.
+    base: Mutex<Edge>,
+    pruning: Mutex<()>,
     ledger: Committer<Writer>,
     work: Committer<Keyed>,
     paces: Committer<Keyed>,
     letters: Arc<Committer<Keyed>>,
     saver: Mutex<Option<Saver>>,
-    _lock: File,
+    only_one: File,
 }
 
 /// What the store's threads share.
@@ -127,10 +137,15 @@ impl Store {
         std::fs::create_dir_all(&work_dir).map_err(|e| at(&work_dir, "create", &e))?;
         let only_one = take_lock(data)?;
         let health = Health::default();
-        let journal = audit::Journal::open(&data.join("audit"), sizes.segment, health.clone())?;
+        let audit_dir = data.join("audit");
+        let first = pruning::settle(&audit_dir)?;
+        let journal = audit::Journal::open(&audit_dir, sizes.segment, health.clone())?;
         let audit = journal.reader();
-        let (cache, mut state) = Cache::open(&data.join("state"), audit.size(), clock.now().0);
-        roll_forward(&mut state, &audit)?;
+        let (cache, mut state) = Cache::open(&data.join("state"), first..audit.size(), clock.now().0);
+        let mut base = Base::of(&audit_dir, first, &mut state)?;
+        roll_forward(&mut state, &audit, |record| base.saw(record))?;
+        base.check(&audit, &audit_dir)?;
+        let edge = if first > 0 { snapshot::read_edge(&audit_dir, first)? } else { Edge::default() };
         let mut work = Keyed::open(&work_dir.join("begun.log"), sizes.garbage, health.clone())?;
         let mut letters = Keyed::open(&work_dir.join("dead-letters.log"), sizes.garbage, health.clone())?;
         let mut paces = Keyed::open(&work_dir.join("paces.log"), sizes.garbage, health.clone())?;
@@ -147,13 +162,16 @@ impl Store {
         let writer = Writer::new(core.clone(), journal, letters.clone());
         Ok(Arc::new(Self {
             audit,
+            audit_dir,
+            base: Mutex::new(edge),
+            pruning: Mutex::new(()),
             ledger: Committer::spawn("hms-ledger", JOBS, writer)?,
             work: Committer::spawn("hms-work", LARGE_JOBS, work)?,
             paces: Committer::spawn("hms-paces", JOBS, paces)?,
             letters,
             saver: Mutex::new(Some(Saver::spawn(core.clone())?)),
             core,
-            _lock: only_one,
+            only_one,
         }))
     }
 
@@ -182,6 +200,8 @@ impl Store {
         self.core.save_cache();
         // Lets go of the cache's files, so that the folder can be opened again.
         drop(lock(&self.core.cache).take());
+        // By word: a child of this process between fork and exec has the file open for another moment.
+        let _ = self.only_one.unlock();
     }
 }
 
@@ -260,8 +280,8 @@ fn refuse_work_without_audit(data: &Path, audit: &Reader, work: &Keyed) -> Resul
     )))
 }
 
-/// Applies the records that the cache does not include.
-fn roll_forward(state: &mut State, audit: &Reader) -> Result<(), Failure> {
+/// Applies the records that the state does not include.
+fn roll_forward(state: &mut State, audit: &Reader, mut saw: impl FnMut(&record::Record)) -> Result<(), Failure> {
     const AT_ONCE: usize = 10_000;
     let from = state.counters.seq;
     while state.counters.seq < audit.size() {
@@ -273,12 +293,9 @@ fn roll_forward(state: &mut State, audit: &Reader) -> Result<(), Failure> {
             )));
         }
         for (seq, line) in lines {
-            let record: record::Record =
-                serde_json::from_slice(&line).map_err(|e| audit.damaged(seq, &format!("not a record: {e}")))?;
-            if record.seq != seq {
-                return Err(audit.damaged(seq, &format!("its seq is {}, expected {seq}", record.seq)));
-            }
+            let record = record::Record::parse(&line, seq).map_err(|why| audit.damaged(seq, &why))?;
             state.apply(&record);
+            saw(&record);
         }
     }
     if state.counters.seq > from {

@@ -20,6 +20,14 @@ pub struct Record {
     pub body: Body,
 }
 
+impl Record {
+    /// The record of a stored line that is to have this number.
+    pub fn parse(line: &[u8], seq: u64) -> Result<Self, String> {
+        let record: Self = serde_json::from_slice(line).map_err(|e| format!("not a record: {e}"))?;
+        if record.seq == seq { Ok(record) } else { Err(format!("its seq is {}, expected {seq}", record.seq)) }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Body {

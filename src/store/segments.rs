@@ -67,6 +67,40 @@ impl Reader {
         Self { segments }
     }
 
+    /// The oldest record that is kept, if any is.
+    pub fn first(&self) -> u64 {
+        lock(&self.segments).first().map_or(0, |oldest| oldest.first)
+    }
+
+    /// The first record of the file that still grows.
+    pub fn active(&self) -> u64 {
+        lock(&self.segments).last().map_or(0, |active| active.first)
+    }
+
+    /// Copies the records from `seq` on, out of the closed file in which they are, to where they get a file of their own.
+    /// False if they have one.
+    pub fn cut(&self, seq: u64, to: &Path) -> Result<bool, Failure> {
+        let Some((segment, lines)) = self.segment_of(seq)?.filter(|(segment, _)| segment.first < seq) else {
+            return Ok(false);
+        };
+        let mut rest = seek(&segment, &lines, seq).map_err(|e| at(&segment.path, "read", &e))?;
+        let copied = File::create(to).and_then(|mut file| {
+            std::io::copy(&mut rest, &mut file)?;
+            file.sync_all()
+        });
+        copied.map_err(|e| at(to, "write", &e))?;
+        Ok(true)
+    }
+
+    /// Records below `seq`, with which a file begins, are not there any more.
+    pub fn forget_before(&self, seq: u64, dir: &Path) {
+        let mut segments = lock(&self.segments);
+        segments.retain(|segment| segment.first >= seq);
+        if segments.first().is_none_or(|oldest| oldest.first > seq) {
+            segments.insert(0, Segment::sealed(dir, seq));
+        }
+    }
+
     /// The number that the next synced record will get.
     pub fn size(&self) -> u64 {
         lock(&self.segments).last().map_or(0, |active| active.first + active.lines.as_ref().map_or(0, |l| l.count))
@@ -81,7 +115,13 @@ impl Reader {
             let seq = from + found.len() as u64;
             let Some((segment, lines)) = self.segment_of(seq)? else { break };
             let before = found.len();
-            read_segment(&segment, &lines, seq, limit, &mut found, &mut room)?;
+            if let Err(error) = read_segment(&segment, &lines, seq, limit, &mut found, &mut room) {
+                // Moved out since it was looked for.
+                if seq < self.first() {
+                    break;
+                }
+                return Err(at(&segment.path, "read", &error));
+            }
             if found.len() == before {
                 break;
             }
@@ -97,10 +137,10 @@ impl Reader {
     }
 
     fn segment_of(&self, seq: u64) -> Result<Option<(Segment, Lines)>, Failure> {
-        let (index, mut segment, next) = {
+        let (mut segment, next) = {
             let segments = lock(&self.segments);
             let Some(index) = segments.partition_point(|s| s.first <= seq).checked_sub(1) else { return Ok(None) };
-            (index, segments[index].clone(), segments.get(index + 1).map(|s| s.first))
+            (segments[index].clone(), segments.get(index + 1).map(|s| s.first))
         };
         if let Some(lines) = segment.lines.take() {
             return Ok((seq < segment.first + lines.count).then_some((segment, lines)));
@@ -111,7 +151,10 @@ impl Reader {
             let why = format!("it has {} records, but the next file begins with record {next}", lines.count);
             return Err(damaged(&segment.path, lines.count, None, &why));
         }
-        lock(&self.segments)[index] = Segment { lines: Some(lines.clone()), ..segment.clone() };
+        let mut segments = lock(&self.segments);
+        if let Ok(index) = segments.binary_search_by_key(&segment.first, |s| s.first) {
+            segments[index] = Segment { lines: Some(lines.clone()), ..segment.clone() };
+        }
         Ok(Some((segment, lines)))
     }
 }
@@ -137,23 +180,28 @@ fn read_segment(
     limit: usize,
     found: &mut Vec<(u64, Bytes)>,
     room: &mut usize,
-) -> Result<(), Failure> {
-    let failed = |e| at(&segment.path, "read", &e);
-    let skip = from - segment.first;
-    let start = lines.marks[(skip / STRIDE) as usize];
-    let mut file = File::open(&segment.path).map_err(failed)?;
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut reader = BufReader::with_capacity(64 << 10, file.take(segment.length - start));
-    let mut seq = from - skip % STRIDE;
-    let mut line = Vec::new();
-    while found.len() < limit && *room > 0 && reader.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-        if seq >= from {
-            line.pop_if(|last| *last == b'\n');
-            *room = room.saturating_sub(line.len());
-            found.push((seq, Bytes::copy_from_slice(&line)));
-        }
+) -> std::io::Result<()> {
+    let mut reader = seek(segment, lines, from)?;
+    let (mut seq, mut line) = (from, Vec::new());
+    while found.len() < limit && *room > 0 && reader.read_until(b'\n', &mut line)? > 0 {
+        line.pop_if(|last| *last == b'\n');
+        *room = room.saturating_sub(line.len());
+        found.push((seq, Bytes::copy_from_slice(&line)));
         line.clear();
         seq += 1;
     }
     Ok(())
+}
+
+/// What the segment holds from record `seq` on.
+fn seek(segment: &Segment, lines: &Lines, seq: u64) -> std::io::Result<BufReader<std::io::Take<File>>> {
+    let skip = seq - segment.first;
+    let start = lines.marks[(skip / STRIDE) as usize];
+    let mut file = File::open(&segment.path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut reader = BufReader::with_capacity(64 << 10, file.take(segment.length - start));
+    for _ in 0..skip % STRIDE {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(reader)
 }

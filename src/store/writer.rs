@@ -42,6 +42,8 @@ pub(super) enum Job {
     },
     /// Writes nothing: answered when all jobs before it are done.
     Barrier,
+    /// Lets the file that grows be followed by another, if it has records.
+    Roll,
 }
 
 pub(super) struct Writer {
@@ -93,6 +95,9 @@ impl Writer {
     }
 
     fn store(&mut self, outcome: &Outcome) -> Result<(), Failure> {
+        if outcome.roll {
+            self.journal.roll();
+        }
         if outcome.records.is_empty() {
             return Ok(());
         }

@@ -192,6 +192,69 @@ fn an_older_data_directory_as_a_whole_is_found_by_what_was_anchored() {
 }
 
 #[test]
+fn old_records_leave_the_node_for_an_export_and_are_proved_as_before() {
+    let mut node = Node::new();
+    let anchor = node.path("anchor.txt");
+    node.settings(&format!("anchors: [{}]\n", anchor.display()));
+    let mut edge = Edge::running(node);
+    (0..20).for_each(|n| edge.publish(&format!("e{n}")));
+    edge.judge();
+    let out = edge.node.path("old.ndjson");
+    let export = ["audit", "export", "--out", text(&out)];
+    let said = edge.node.cli([&export[..], &["--prune-before", "12"]].concat()).ok();
+    assert!(said.contains("12 records moved out of the node, which keeps those from 12 on"), "{said}");
+    let kept_seqs: Vec<_> = edge.node.audit().iter().map(|record| record["seq"].as_u64()).collect();
+    assert_eq!(kept_seqs.first(), Some(&Some(12)), "what the node has without being asked for more");
+    let said = edge.node.cli(["audit", "list", "--from", "3"]).failed_with(1);
+    assert!(said.contains("records below 12 were moved out"), "{said}");
+    let by =
+        edge.node.audit().into_iter().find(|record| record["action"] == "prune_audit").expect("it is in the audit");
+    assert_eq!(by["details"]["first"], "12");
+
+    // All of it again without the cache, after a kill, and with more on top.
+    edge.node.kill9();
+    fs::remove_dir_all(edge.node.data_dir().join("state")).expect("it is a cache");
+    edge.node.start();
+    (20..30).for_each(|n| edge.publish(&format!("e{n}")));
+    let delivered = |record: &serde_json::Value| record["kind"] == "delivered" && record["seq"].as_u64() > Some(20);
+    wait::until("ten more deliveries", || {
+        (edge.node.audit().iter().filter(|record| delivered(record)).count() >= 10).then_some(())
+    });
+    edge.node.cli(["audit", "verify", "--checkpoint", text(&anchor)]).ok();
+    let key = kept(&edge, "key.pub", &edge.node.cli(["audit", "key"]).ok());
+    let later = edge.node.path("later.ndjson");
+    edge.node.cli(["audit", "export", "--out", text(&later)]).ok();
+    let old = kept(&edge, "3.proof", &edge.node.cli(["audit", "proof", "3", "--export", text(&out)]).ok());
+    let first = fs::read_to_string(&later).expect("it was written").lines().next().map(str::to_owned);
+    assert!(first.is_some_and(|line| line.contains("\"seq\":12")), "the second export begins where the node does");
+    let offline = |file: &Path| edge.node.cli(["audit", "verify", text(file), "--key", text(&key)]);
+    for file in [&out, &later, &old] {
+        offline(file).ok();
+    }
+    let note = |file: &Path| file.with_added_extension("checkpoint");
+    if has_python() {
+        python(&[&out, &note(&out), &key]).ok();
+        python(&[&later, &note(&later), &key]).ok();
+        python(&[&old, &key]).ok();
+    }
+    let whole = fs::read_to_string(&later).expect("it was written");
+    fs::write(&later, whole.replacen("\"attempt\":1", "\"attempt\":2", 1)).expect("it is ours");
+    let said = offline(&later).failed_with(1);
+    assert!(said.contains("is not the one that was signed"), "{said}");
+    assert!(!has_python() || python(&[&later, &note(&later), &key]).failed_with(1).contains("WRONG"));
+}
+
+#[test]
+fn nothing_leaves_a_node_that_has_no_anchor() {
+    let edge = stage();
+    let out = edge.node.path("old.ndjson");
+    let said = edge.node.cli(["audit", "export", "--out", text(&out), "--prune-before", "5"]).failed_with(1);
+    assert!(said.contains("no anchor is configured"), "{said}");
+    assert!(out.exists(), "the export is there all the same");
+    assert_eq!(edge.node.audit()[0]["seq"], 0);
+}
+
+#[test]
 fn another_node_keeps_checkpoints_as_events() {
     let mut other = Node::new();
     other.start();

@@ -17,8 +17,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(settings: &str) -> Self {
         let mut node = Node::faulty();
         std::fs::create_dir(node.path("spool")).expect("the home is writable");
+        node.settings(settings);
         node.start();
         let stage = Self { node };
         stage.node.apply(&stage.recipe(""));
@@ -157,6 +162,35 @@ fn haunted(faults: &str) -> Vec<String> {
 fn without_the_epoch_an_old_incarnation_makes_the_new_one_double_rows() {
     assert_eq!(haunted(""), ["a", "b", "c"]);
     assert_eq!(haunted(",noepoch"), ["a", "b", "c", "c"]);
+}
+
+/// A removal of old records is killed at a point; what the node has after the next start, without its cache.
+fn killed_while_pruning(point: &str) -> (u64, Vec<String>) {
+    let elsewhere = tempfile::tempdir().expect("the temporary folder is writable");
+    let mut stage = Stage::with(&format!("anchors: [{}]\n", elsewhere.path().join("anchor").display()));
+    stage.publish("a");
+    stage.publish("b");
+    stage.run();
+    stage.restart_with(point);
+    let out = elsewhere.path().join("old.ndjson");
+    let out = out.to_str().expect("the path is text");
+    let _ = stage.node.cli(["audit", "export", "--out", out, "--prune-before", "3"]);
+    stage.node.wait_until_dead();
+    std::fs::remove_dir_all(stage.node.data_dir().join("state")).expect("it is a cache");
+    stage.node.start();
+    stage.publish("c");
+    let rows = stage.deliver_all();
+    stage.node.cli(["audit", "verify"]).ok();
+    let first = stage.node.audit()[0]["seq"].as_u64().expect("a number");
+    (first, rows)
+}
+
+#[test]
+fn a_removal_of_old_records_that_is_killed_happens_wholly_or_not_at_all() {
+    for (point, first) in [("prune.written", 0), ("prune.recorded", 0), ("prune.decided", 3)] {
+        let (found, rows) = killed_while_pruning(point);
+        assert_eq!((found, rows), (first, ["a", "b", "c"].map(str::to_owned).to_vec()), "{point}");
+    }
 }
 
 #[test]

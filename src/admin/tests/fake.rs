@@ -409,9 +409,13 @@ impl Backend for Fake {
         Ok(ActorView::new(ActorKind::Node, "node").watching([supervisor]))
     }
 
-    async fn audit(&self, from: u64, limit: usize) -> Result<Bytes, AdminError> {
+    async fn prune_audit(&self, order: PruneOrder, _by: &str) -> Result<PrunedView, AdminError> {
+        Ok(PrunedView { first: order.before, moved: order.before })
+    }
+
+    async fn audit(&self, from: Option<u64>, limit: usize) -> Result<Bytes, AdminError> {
         let lines = AUDIT.split_inclusive(|&byte| byte == b'\n');
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let from = usize::try_from(from.unwrap_or_default()).unwrap_or(usize::MAX);
         Ok(lines.skip(from).take(limit).flatten().copied().collect::<Vec<u8>>().into())
     }
 

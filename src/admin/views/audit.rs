@@ -14,6 +14,23 @@ pub struct InclusionView {
     pub proof: Vec<String>,
 }
 
+/// Which records are to be moved out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruneOrder {
+    /// The oldest record that is to be kept, by its `seq`. All before it have to be in an export: they are removed.
+    pub before: u64,
+}
+
+/// What was moved out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PrunedView {
+    /// The oldest record that is kept.
+    pub first: u64,
+    /// How many records were removed by this order.
+    pub moved: u64,
+}
+
 /// That one tree is the beginning of another, as section 2.1.2 of RFC 6962 orders it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsistencyView {

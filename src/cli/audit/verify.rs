@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::super::client::{Call, Client, Connection, parse};
 use super::super::{Error, render, words};
-use super::export::{CHECKPOINT, HASHES, beside};
-use super::{checkpoint, keys_of, lines, proof, records};
+use super::export::{CHECKPOINT, HASHES, PROOF, beside};
+use super::{before, checkpoint, keys_of, lines, oldest, proof, records};
 use crate::admin::views::ConsistencyView;
 use crate::proof::checkpoint::notes;
 use crate::proof::records::Check;
@@ -65,11 +65,16 @@ impl Verify {
         let known = claims(&self.checkpoint, &keys)?;
         let signed = checkpoint(&client, &keys).await?;
         let size = signed.checkpoint.size;
-        let mut check = Check::new(Edge::default());
+        let (edge, _) = oldest(&client, &signed, &keys).await?;
+        let first = edge.size();
+        for claim in known.iter().filter(|claim| claim.signed.checkpoint.size < first) {
+            continued(&client, claim, &signed.checkpoint).await?;
+        }
+        let mut check = Check::new(edge.clone());
         known.iter().for_each(|claim| check.claim(&claim.source, &claim.signed.checkpoint));
         check.claim("the node's checkpoint", &signed.checkpoint);
         // Every so many records, for finding the one that is wrong.
-        let mut edges = vec![Edge::default()];
+        let mut edges = vec![edge];
         let bar = render::progress(Some(size), "records");
         let mut checked = check.begin();
         while checked.is_ok() && check.next() < size {
@@ -91,7 +96,13 @@ impl Verify {
                 exactly.map_or(why.clone(), |seq| format!("record {seq} is not the one that was signed; {why}")),
             ));
         }
-        Found { records: (0, size), checkpoint: signed.checkpoint, known: known.len(), remark: by }.show(connection)
+        let mut remarks: Vec<String> = by.map(str::to_owned).into_iter().collect();
+        if first > 0 {
+            remarks.push(format!(
+                "records below {first} were moved out: `hms audit verify FILE` checks the exports that have them"
+            ));
+        }
+        Found { records: (first, size), checkpoint: signed.checkpoint, known: known.len(), remarks }.show(connection)
     }
 }
 
@@ -104,7 +115,7 @@ struct Found {
     records: (u64, u64),
     checkpoint: Checkpoint,
     known: usize,
-    remark: Option<&'static str>,
+    remarks: Vec<String>,
 }
 
 impl Found {
@@ -125,9 +136,9 @@ impl Found {
             0 => "  no checkpoint of elsewhere was given (--checkpoint): an older state as a whole would not be noticed\n".to_owned(),
             known => format!("  and they continue {} of elsewhere\n", words::counted(known as u64, "checkpoint")),
         };
-        let remark = self.remark.map(|remark| format!("  {remark}\n")).unwrap_or_default();
+        let remarks: String = self.remarks.iter().map(|remark| format!("  {remark}\n")).collect();
         render::text(&format!(
-            "✓ {whose}\n  log {origin}, {size} records, root {}\n{anchored}{remark}",
+            "✓ {whose}\n  log {origin}, {size} records, root {}\n{anchored}{remarks}",
             proofs::base64(root)
         ))
     }
@@ -196,7 +207,7 @@ fn check_bundle(bundle: &Bundle, keys: &[VerifierKey], known: &[Claim]) -> Resul
         }
     }
     let same = known.iter().filter(|claim| claim.signed.checkpoint == checkpoint).count();
-    Ok(Found { records: (bundle.index, bundle.index + 1), checkpoint, known: same, remark: None })
+    Ok(Found { records: (bundle.index, bundle.index + 1), checkpoint, known: same, remarks: Vec::new() })
 }
 
 fn check_export(file: &Path, keys: &[VerifierKey], known: Vec<Claim>) -> Result<Found, Error> {
@@ -212,18 +223,54 @@ fn check_export(file: &Path, keys: &[VerifierKey], known: Vec<Claim>) -> Result<
             format!("{}: there is no {}: give --checkpoint FILE", file.display(), beside(file, CHECKPOINT).display());
         return Err(Error::Usage(missing));
     };
-    let checked = check_lines(file, &all);
+    let edge = moved_before(file, keys)?;
+    let first = edge.size();
+    let older = all.iter().filter(|claim| claim.signed.checkpoint.size < first).count();
+    let checked = check_lines(file, edge.clone(), &all);
     checked.map_err(|why| {
-        let seq = differs(file, &last);
+        let seq = differs(file, edge, &last);
         in_file(file, &seq.map_or(why.clone(), |seq| format!("record {seq} is not the one that was signed; {why}")))
     })?;
-    Ok(Found { records: (0, last.size), checkpoint: last, known: count, remark: None })
+    let mut remarks = Vec::new();
+    if older > 0 {
+        let older = words::counted(older as u64, "checkpoint");
+        remarks.push(format!("{older} speak of records below {first} only: check the export that has them"));
+    }
+    Ok(Found { records: (first, last.size), checkpoint: last, known: count.saturating_sub(older), remarks })
 }
 
-fn check_lines(file: &Path, claims: &[Claim]) -> Result<(), String> {
+/// The tree of the records before those of an export, which its first record's proof tells of.
+fn moved_before(file: &Path, keys: &[VerifierKey]) -> Result<Edge, Error> {
+    let path = beside(file, PROOF);
+    if !path.exists() {
+        return Ok(Edge::default());
+    }
+    let found = Bundle::parse(&read(&path)?).and_then(|bundle| before(&bundle, keys));
+    found.map_err(|why| in_file(&path, &why))
+}
+
+/// That the node's audit continues a checkpoint of which it has the records no more: the hashes tell.
+async fn continued(client: &Client, claim: &Claim, signed: &Checkpoint) -> Result<(), Error> {
+    let Checkpoint { size, root, .. } = &claim.signed.checkpoint;
+    let shown = consistency(client, *size, signed.size).await?;
+    if tree::extends((*size, root), (signed.size, &signed.root), &shown) {
+        return Ok(());
+    }
+    Err(Error::Failed(format!(
+        "the node's audit does not continue {}: the first {size} records are others",
+        claim.source
+    )))
+}
+
+async fn consistency(client: &Client, from: u64, to: u64) -> Result<Vec<Hash>, Error> {
+    let body = client.accepted(Call::get(format!("/v1/audit/consistency?from={from}&to={to}"))).await?;
+    proof::hashes(&parse::<ConsistencyView>(&body)?.consistency)
+}
+
+fn check_lines(file: &Path, edge: Edge, claims: &[Claim]) -> Result<(), String> {
     let opened = File::open(file).map_err(|error| error.to_string())?;
     let mut reader = BufReader::with_capacity(1 << 20, opened);
-    let mut check = Check::new(Edge::default());
+    let mut check = Check::new(edge);
     claims.iter().for_each(|claim| check.claim(&claim.source, &claim.signed.checkpoint));
     check.begin()?;
     let mut line = Vec::new();
@@ -245,10 +292,10 @@ fn check_lines(file: &Path, claims: &[Claim]) -> Result<(), String> {
 }
 
 /// The first record that is not in the list of hashes beside the export, if that list is the one that was signed.
-fn differs(file: &Path, signed: &Checkpoint) -> Option<u64> {
+fn differs(file: &Path, mut edge: Edge, signed: &Checkpoint) -> Option<u64> {
     let text = std::fs::read_to_string(beside(file, HASHES)).ok()?;
     let hashes: Vec<Hash> = text.lines().map(proofs::hash_of).collect::<Option<_>>()?;
-    let mut edge = Edge::default();
+    let begin = edge.size();
     hashes.iter().for_each(|hash| edge.push(*hash));
     if edge.size() != signed.size || edge.root() != signed.root {
         return None;
@@ -259,7 +306,7 @@ fn differs(file: &Path, signed: &Checkpoint) -> Option<u64> {
         let mut same = same;
         move |hash| same(hash)
     });
-    let first = first.count() as u64;
+    let first = begin + first.count() as u64;
     (first < signed.size).then_some(first)
 }
 
@@ -269,9 +316,7 @@ async fn locate(client: &Client, signed: &Checkpoint, edges: &[Edge]) -> Result<
     while bad - good > 1 {
         let middle = good.midpoint(bad);
         let edge = &edges[middle];
-        let path = format!("/v1/audit/consistency?from={}&to={}", edge.size(), signed.size);
-        let shown: ConsistencyView = parse(&client.accepted(Call::get(path)).await?)?;
-        let shown = proof::hashes(&shown.consistency)?;
+        let shown = consistency(client, edge.size(), signed.size).await?;
         match tree::extends((edge.size(), &edge.root()), (signed.size, &signed.root), &shown) {
             true => good = middle,
             false => bad = middle,

@@ -3,7 +3,8 @@
 //!
 //! 256 neighbours are a tile. The checksum of a complete tile is its root, which stands in the file above; the last,
 //! incomplete ones add up to the root that is signed. All of it can be made anew from the records, so that nothing waits
-//! for a sync: `0.mark` ([`crate::mark`], its length is a number of records) says up to where it was synced.
+//! for a sync: `0.mark` ([`crate::mark`], its length is a number of records) says up to where it was synced. Only the hashes of
+//! records that were moved out (`store/pruning.rs`) have nothing behind them; they are synced before that.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -35,11 +36,14 @@ pub(super) struct Hashes {
     synced: AtomicU64,
     /// Records of which the hashes are there.
     size: AtomicU64,
+    /// Records that were moved out: below, nothing can be made anew.
+    moved_out: AtomicU64,
 }
 
 impl Hashes {
-    /// The hashes of at most so many records, as far as they were synced, and the edge of that tree. Nothing, if they are damaged.
-    pub fn open(dir: &Path, most: u64) -> Result<(Self, Edge), Failure> {
+    /// The hashes of at most so many records, as far as they were synced, and the edge of that tree. If they are damaged, or do not
+    /// reach so far, that of the records that were moved out.
+    pub fn open(dir: &Path, most: u64, base: &Edge) -> Result<(Self, Edge), Failure> {
         std::fs::create_dir_all(dir).map_err(|e| at(dir, "create", &e))?;
         let open = |number: usize| {
             let path = dir.join(number.to_string());
@@ -49,21 +53,41 @@ impl Hashes {
         let files = (0..FILES).map(open).collect::<Result<Vec<_>, _>>()?;
         let (mark, Marked { length: marked, .. }) = Mark::open(&dir.join("0"));
         let size = marked.min(most);
-        let hashes =
-            Self { dir: dir.to_owned(), files, mark, synced: AtomicU64::new(size), size: AtomicU64::new(size) };
-        let edge = Edge::of(&hashes, size).unwrap_or_else(|failure| {
-            tracing::warn!("{}: {failure}: all hashes are made anew", dir.display());
-            hashes.forget();
-            Edge::default()
-        });
-        Ok((hashes, edge))
+        let hashes = Self {
+            dir: dir.to_owned(),
+            files,
+            mark,
+            synced: AtomicU64::new(size),
+            size: AtomicU64::new(size),
+            moved_out: AtomicU64::new(base.size()),
+        };
+        let why = match Edge::of(&hashes, size) {
+            Ok(edge) if size >= base.size() => return Ok((hashes, edge)),
+            Ok(_) => format!("there are {size} hashes"),
+            Err(failure) => failure.message,
+        };
+        tracing::warn!("{}: {why}: all hashes from record {} on are made anew", dir.display(), base.size());
+        hashes.forget(base);
+        Ok((hashes, base.clone()))
     }
 
-    /// Begins anew.
-    pub fn forget(&self) {
-        self.size.store(0, Ordering::Release);
-        self.synced.store(0, Ordering::Release);
-        self.mark.set(Marked::default());
+    /// Begins anew, after the records that were moved out.
+    pub fn forget(&self, base: &Edge) {
+        self.size.store(base.size(), Ordering::Release);
+        self.synced.store(base.size(), Ordering::Release);
+        self.mark.set(Marked { length: base.size(), ..Marked::default() });
+    }
+
+    /// The records below `first` are gone.
+    pub fn moved_out(&self, first: u64) {
+        self.moved_out.store(first, Ordering::Release);
+    }
+
+    /// Whether the leaves from `first` on are these.
+    pub fn same_leaves(&self, first: u64, leaves: &[Hash]) -> Result<(), Failure> {
+        let stored = self.read(0, first, leaves.len() as u64)?;
+        let Some(differs) = stored.iter().zip(leaves).position(|(stored, leaf)| stored != leaf) else { return Ok(()) };
+        Err(self.damaged(&format!("that of record {} is not the record's", first + differs as u64)))
     }
 
     /// Adds leaves to the tree and what is complete with them to the files. After an error the edge is not to be used.
@@ -85,12 +109,17 @@ impl Hashes {
         }
         self.size.store(edge.size(), Ordering::Release);
         if edge.size() - self.synced.load(Ordering::Acquire) >= SYNC {
-            self.sync().map_err(|e| at(&self.dir, "sync", &e))?;
+            self.sync()?;
         }
         Ok(())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    /// On return they are on disk to stay.
+    pub fn sync(&self) -> Result<(), Failure> {
+        self.try_sync().map_err(|e| at(&self.dir, "sync", &e))
+    }
+
+    fn try_sync(&self) -> io::Result<()> {
         let size = self.size.load(Ordering::Acquire);
         self.files.iter().try_for_each(File::sync_data)?;
         self.synced.store(size, Ordering::Release);
@@ -100,10 +129,13 @@ impl Hashes {
 
     pub fn damaged(&self, why: &str) -> Failure {
         let dir = self.dir.display();
-        Failure::node(format!(
-            "the hashes in {dir} are damaged: {why}. The records are not touched by that: stop the node, rm -r {dir}, and start \
-             it again; they are made anew"
-        ))
+        let mend = match self.moved_out.load(Ordering::Acquire) {
+            0 => format!("stop the node, rm -r {dir}, and start it again; they are made anew"),
+            first => format!(
+                "stop the node, restore {dir} from a backup (records below {first} were moved out), and start it again"
+            ),
+        };
+        Failure::node(format!("the hashes in {dir} are damaged: {why}. The records are not touched by that: {mend}"))
     }
 
     /// The tile in which a hash is, checked if it is complete, and where it begins.

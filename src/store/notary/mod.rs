@@ -7,7 +7,7 @@
 //! | `audit.key` | the signing key, if no secret `AUDIT_SIGNING_KEY` is given; mode 0600 (`kept.rs`) | make a new one: rotation |
 //! | `audit.pub` | verifier keys, one a line, that in use last | give it back; what is signed stays valid |
 //! | `audit.checkpoint` | the last checkpoint, a signed note | the node does not start without it |
-//! | `audit/tree/` | hashes of the tree (`hashes.rs`) | made anew from the records |
+//! | `audit/tree/` | hashes of the tree (`hashes.rs`) | made anew from the records; of those that were moved out, restore it |
 
 mod hashes;
 mod kept;
@@ -94,7 +94,8 @@ impl Store {
             let found = found.map_err(|why| Failure::node(format!("{place}: its last checkpoint: {why}")))?;
             claims.push(Claim { place: place.clone(), size: found.checkpoint.size, root: found.checkpoint.root });
         }
-        let (hashes, edge) = continued(&data.join("audit/tree"), &records, claims)?;
+        let base = lock(&self.base).clone();
+        let (hashes, edge) = continued(&data.join("audit/tree"), &records, base, claims)?;
         let mut worker = Worker { records, hashes: Arc::new(hashes), edge, kept, last: Instant::now(), pace };
         let first = match (worker.sign(), &worker.kept.last) {
             (Err(failure), Some(last)) => {
@@ -147,6 +148,21 @@ impl Notary {
             return Err(NoProof::Beyond(format!("{from} records are more than {to}")));
         }
         tree::consistency(&*self.hashes, from, to).map_err(NoProof::Failed)
+    }
+
+    /// Whether these are the hashes of the records from `first` on.
+    pub(super) fn same_leaves(&self, first: u64, leaves: &[Hash]) -> Result<(), Failure> {
+        self.hashes.same_leaves(first, leaves)
+    }
+
+    /// On return the hashes of all records that are signed are on disk to stay.
+    pub(super) fn sync_hashes(&self) -> Result<(), Failure> {
+        self.hashes.sync()
+    }
+
+    /// The records below `first` are gone: their hashes can't be made anew.
+    pub(super) fn moved_out(&self, first: u64) {
+        self.hashes.moved_out(first);
     }
 
     /// Hashes that are not those of the last checkpoint would make proofs of nothing.
@@ -272,13 +288,13 @@ impl Claim {
     }
 }
 
-/// The tree of all synced records, if every claim holds in it.
-fn continued(dir: &Path, records: &Reader, claims: Vec<Claim>) -> Result<(Hashes, Edge), Failure> {
+/// The tree of all synced records, if every claim holds in it. `base` is that of the records that were moved out.
+fn continued(dir: &Path, records: &Reader, base: Edge, claims: Vec<Claim>) -> Result<(Hashes, Edge), Failure> {
     let synced = records.size();
     if let Some(claim) = claims.iter().find(|claim| claim.size > synced) {
         return Err(claim.refuse(&format!("there are only {synced}")));
     }
-    let (hashes, mut edge) = Hashes::open(dir, synced)?;
+    let (hashes, mut edge) = Hashes::open(dir, synced, &base)?;
     let known = edge.size();
     if let Err(failure) = extend(&mut edge, &hashes, records) {
         // On a full disk the node starts all the same, and the hashes are written when there is room.
@@ -298,13 +314,28 @@ fn continued(dir: &Path, records: &Reader, claims: Vec<Claim>) -> Result<(Hashes
         dir.display(),
         claim.place
     );
-    hashes.forget();
-    let mut edge = Edge::default();
+    hashes.forget(&base);
+    let mut edge = base.clone();
     extend(&mut edge, &hashes, records)?;
-    match first_broken(&hashes, &claims) {
-        None => Ok((hashes, edge)),
-        Some(claim) => Err(claim.refuse("its root is another")),
+    let Some(claim) = first_broken(&hashes, &claims) else { return Ok((hashes, edge)) };
+    if base.size() == 0 {
+        return Err(claim.refuse("its root is another"));
     }
+    // The hashes of records that were moved out may be the ones: the records themselves tell what came after.
+    let (gone, later) = claims.into_iter().partition::<Vec<_>, _>(|claim| claim.size < base.size());
+    if let Some(claim) = broken_later(base, records, &later)? {
+        return Err(claim.refuse("its root is another"));
+    }
+    if let Some(claim) = first_broken(&hashes, &gone) {
+        return Err(claim.refuse(
+            "the records that it is of were moved out, and their hashes in audit/tree are damaged: restore that folder from a backup",
+        ));
+    }
+    tracing::error!(
+        "{}",
+        hashes.damaged("those of records that were moved out are gone, so that nothing can be proved")
+    );
+    Ok((hashes, edge))
 }
 
 fn first_broken<'a>(hashes: &Hashes, claims: &'a [Claim]) -> Option<&'a Claim> {
@@ -353,6 +384,15 @@ fn extend(edge: &mut Edge, hashes: &Hashes, records: &Reader) -> Result<(), Fail
         *edge = grown;
     }
     Ok(())
+}
+
+impl From<NoProof> for Failure {
+    fn from(why: NoProof) -> Self {
+        match why {
+            NoProof::Beyond(why) => Self::node(why),
+            NoProof::Failed(failure) => failure,
+        }
+    }
 }
 
 /// Where the data directory's files of the notary are.

@@ -3,6 +3,7 @@
 mod disk;
 mod journals;
 mod ledger;
+mod pruning;
 mod recovery;
 mod standing;
 

@@ -144,6 +144,27 @@ async fn a_stale_cache_is_rolled_forward_also_above_a_gap() {
 }
 
 #[tokio::test]
+async fn a_cache_whose_lock_is_held_for_another_moment_is_waited_for() {
+    let dir = tempdir().unwrap();
+    let store = with_targets(dir.path(), &["a"]).await;
+    store.set_frontier(&recipe_id("r.sync"), 17);
+    store.close();
+    drop(store);
+    let held = File::open(dir.path().join("state/db")).unwrap();
+    // The threads of the database may still have it.
+    while held.try_lock().is_err() {
+        std::thread::yield_now();
+    }
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+    });
+    let store = open(dir.path());
+    letting_go.join().unwrap();
+    assert_eq!(store.frontier(&recipe_id("r.sync")), Some(17), "only the cache knows of it");
+}
+
+#[tokio::test]
 async fn begun_work_survives_and_work_of_targets_that_are_gone_does_not() {
     let dir = tempdir().unwrap();
     let work = Work::Requests(vec![Unit { revision: 1, offsets: vec![1, 2], letter: None, seal: 0 }]);
