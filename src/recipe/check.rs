@@ -324,10 +324,9 @@ impl Check<'_, '_> {
             error.help("such as /inbox/{batch}.csv: without it two batches would have one name");
         }
         if let (Some(id), Some(name)) = (self.id, &doc.name)
-            && let Some(length) = path.value.too_long(Owner { recipe: id.as_str(), target: name.value.as_str() })
+            && let Some(words) = path.value.too_long(Owner { recipe: id.as_str(), target: name.value.as_str() })
         {
-            let message = format!("a name in this path can become {length} bytes long, file systems take 240");
-            self.errors.error(path.at, message).help("use a shorter recipe id or target name");
+            self.errors.error(path.at, words).help("use a shorter path, recipe id or target name");
         }
     }
 }

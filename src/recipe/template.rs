@@ -10,6 +10,8 @@ use crate::yaml::values::FromText;
 const LONGEST_PATH: usize = 1024;
 /// File systems allow 255 bytes; the rest is for the temporary name of a new file.
 const LONGEST_SEGMENT: usize = 240;
+/// What Linux takes. It bounds what [`paths_can_meet`] costs, too.
+const LONGEST_RENDERED: usize = 4096;
 
 /// A path with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,10 +101,15 @@ impl Template {
         self.parts.contains(&Part::Placeholder(Placeholder::Batch))
     }
 
-    /// The length of the longest name that can come out, if it is too long for a file system.
-    pub fn too_long(&self, owner: Owner<'_>) -> Option<usize> {
+    /// What is too long for a file system in what can come out, in words.
+    pub fn too_long(&self, owner: Owner<'_>) -> Option<String> {
         let longest = self.render(&DateTime::UNIX_EPOCH, owner, (u64::MAX, u64::MAX));
-        longest.split('/').map(str::len).max().filter(|length| *length > LONGEST_SEGMENT)
+        let name = longest.split('/').map(str::len).max().unwrap_or_default();
+        if longest.len() > LONGEST_RENDERED {
+            return Some(format!("this path can become {} bytes long, systems take {LONGEST_RENDERED}", longest.len()));
+        }
+        (name > LONGEST_SEGMENT)
+            .then(|| format!("a name in this path can become {name} bytes long, file systems take {LONGEST_SEGMENT}"))
     }
 
     fn symbols(&self, owner: Owner<'_>) -> Vec<Symbol> {
@@ -290,8 +297,20 @@ mod tests {
     fn a_name_that_no_file_system_takes_is_found() {
         let long = "r".repeat(128);
         let owner = Owner { recipe: &long, target: &long };
-        assert_eq!(template("/in/{batch}.csv").too_long(owner), Some(128 + 1 + 128 + 1 + 20 + 1 + 20 + 4));
+        let words = template("/in/{batch}.csv").too_long(owner).unwrap();
+        let length = 128 + 1 + 128 + 1 + 20 + 1 + 20 + 4;
+        assert_eq!(words, format!("a name in this path can become {length} bytes long, file systems take 240"));
         assert_eq!(template("/in/{recipe}.csv").too_long(owner), None);
+    }
+
+    #[test]
+    fn a_path_that_no_system_takes_is_found() {
+        let recipe = "r".repeat(119);
+        let owner = Owner { recipe: &recipe, target: "cobol" };
+        let folders = |names: usize| template(&"/{recipe}".repeat(names));
+        assert_eq!(folders(34).too_long(owner), None, "4080 bytes");
+        let words = folders(35).too_long(owner).unwrap();
+        assert_eq!(words, "this path can become 4200 bytes long, systems take 4096");
     }
 
     #[test]
