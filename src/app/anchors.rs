@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,7 @@ fn append(path: &Path, note: &str) -> io::Result<()> {
 
 async fn post(world: &World, url: &Url, signed: &Signed) -> Result<(), String> {
     let settings = world.settings();
-    let host = url.host_str().unwrap_or_default();
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let way = Way::new(host, url.port_or_known_default().unwrap_or_default(), &settings.config.connect_to);
     let (client, to) = client(url, &way, &settings.egress, &settings.rest.tls.plain()).await?;
     let mut request = client.post(to);
@@ -154,7 +155,10 @@ async fn client(url: &Url, way: &Way, egress: &Egress, tls: &rustls::ClientConfi
     let address = permitted.first().ok_or("its name has no address")?;
     let mut to = url.clone();
     to.set_port(Some(address.port())).map_err(|()| "it has no host".to_owned())?;
-    if !matches!(url.host(), Some(Host::Domain(_))) {
+    if let Some(own) = literal(url).filter(|own| *own != address.ip()) {
+        if url.scheme() == "https" {
+            return Err(format!("`{own}` is an address, and over https only a host with a name can be somewhere else"));
+        }
         // Addresses are not looked up: what was permitted must be what stands there.
         to.set_ip_host(address.ip()).map_err(|()| "it has no host".to_owned())?;
     }
@@ -165,6 +169,15 @@ async fn client(url: &Url, way: &Way, egress: &Egress, tls: &rustls::ClientConfi
         .timeout(TIMEOUT)
         .resolve_to_addrs(url.host_str().unwrap_or_default(), &permitted);
     Ok((client.build().map_err(|error| words(&error))?, to))
+}
+
+/// The address that a url holds in place of a name.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
 }
 
 /// The words of the first cause.
@@ -220,7 +233,11 @@ fn last_of_each(path: &Path) -> io::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::adapters::rest::Tls;
+    use crate::config::ConnectTo;
     use crate::proof::{Checkpoint, SigningKey};
 
     #[test]
@@ -244,6 +261,28 @@ mod tests {
                 append(&path, &note(5)).unwrap();
                 assert_eq!(known(&anchors), [(name.clone(), note(5))], "{length}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_anchor_whose_url_holds_an_address_is_connected_to_the_one_that_was_permitted() {
+        let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = here.local_addr().unwrap().port();
+        let connect_to = |host: &str| ConnectTo([((host.to_owned(), 8700), ("127.0.0.1".to_owned(), port))].into());
+        let egress = Egress::new(None, false, Arc::default());
+        let tls = Tls::new(None, false).unwrap().plain();
+        for (host, written) in
+            [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "[2001:db8::7]"), ("127.0.0.2", "127.0.0.2")]
+        {
+            let way = Way::new(host, 8700, &connect_to(host));
+            let url = |scheme: &str| Url::parse(&format!("{scheme}://{written}:8700/add")).unwrap();
+            let (led, to) = client(&url("http"), &way, &egress, &tls).await.unwrap();
+            tokio::select! {
+                accepted = here.accept() => drop(accepted.unwrap()),
+                gone = led.get(to).send() => panic!("{written}: it went elsewhere: {gone:?}"),
+            }
+            let refused = client(&url("https"), &way, &egress, &tls).await.unwrap_err();
+            assert!(refused.contains("only a host with a name can be somewhere else"), "{refused}");
         }
     }
 
