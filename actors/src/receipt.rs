@@ -1,6 +1,7 @@
 //! Receipts and the records of the audit, as the heart speaks of them. How they are written down
 //! (JSON, RFC 8785) is the store's affair.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Event, EventRef};
@@ -16,17 +17,13 @@ pub enum Receipt {
         idempotency_key: String,
         response_sha256: [u8; 32],
         duration_ms: u64,
+        /// That of the connection over which the answer came.
+        transport: Option<Transport>,
     },
     /// Where the row stands: `file_offset` and `length` are the event's own row.
     /// `fsync` is false when the server does not offer it. `transport` is that of the connection over which it was
     /// settled: after a cut that may be another one than that over which the bytes went.
-    File {
-        path: String,
-        file_offset: u64,
-        length: u64,
-        fsync: bool,
-        transport: Option<Transport>,
-    },
+    File { path: String, file_offset: u64, length: u64, fsync: bool, transport: Option<Transport> },
     /// An operator said that it arrived.
     Operator,
 }
@@ -35,7 +32,7 @@ pub enum Receipt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transport {
     pub protocol: &'static str,
-    pub algorithms: String,
+    pub algorithms: Arc<str>,
 }
 
 /// One record of the audit that concerns a target. The store adds `seq`, `time`, recipe, target and feed.

@@ -152,6 +152,8 @@ pub enum Proof {
         idempotency_key: String,
         response_sha256: String,
         duration_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transport: Option<Agreed>,
     },
     File {
         path: String,
@@ -160,12 +162,14 @@ pub enum Proof {
         /// Only ever `false`: the server can't sync.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fsync: Option<bool>,
-        /// Protocol → what both sides agreed on, if the connection is one that is protected.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        transport: Option<BTreeMap<String, String>>,
+        transport: Option<Agreed>,
     },
     Word(Word),
 }
+
+/// Protocol → what both sides agreed on, if the connection is one that is protected.
+pub type Agreed = BTreeMap<String, String>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -279,14 +283,15 @@ impl Body {
 
 impl From<Receipt> for Proof {
     fn from(receipt: Receipt) -> Self {
+        let agreed = |Transport { protocol, algorithms }| Agreed::from([(protocol.to_owned(), algorithms.to_string())]);
         match receipt {
-            Receipt::Rest { status, url, idempotency_key, response_sha256, duration_ms } => {
-                let response_sha256 = hex::encode(response_sha256);
-                Self::Rest { status, url, idempotency_key, response_sha256, duration_ms }
+            Receipt::Rest { status, url, idempotency_key, response_sha256, duration_ms, transport } => {
+                let (response_sha256, transport) = (hex::encode(response_sha256), transport.map(agreed));
+                Self::Rest { status, url, idempotency_key, response_sha256, duration_ms, transport }
             }
             Receipt::File { path, file_offset, length, fsync, transport } => {
-                let of = |Transport { protocol, algorithms }| BTreeMap::from([(protocol.to_owned(), algorithms)]);
-                Self::File { path, file_offset, length, fsync: (!fsync).then_some(false), transport: transport.map(of) }
+                let (fsync, transport) = ((!fsync).then_some(false), transport.map(agreed));
+                Self::File { path, file_offset, length, fsync, transport }
             }
             Receipt::Operator => Self::Word(Word::Operator),
         }

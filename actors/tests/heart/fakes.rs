@@ -368,6 +368,7 @@ impl RequestPartner for FakeRequests {
             idempotency_key: format!("{offsets:?}"),
             response_sha256: [0; 32],
             duration_ms: 0,
+            transport: None,
         };
         Ok(Sent { receipt, payload_sha256: [0; 32] })
     }

@@ -157,6 +157,7 @@ mod tests {
             retry_after: retry_after.map(str::to_owned),
             body: body.as_bytes().to_vec(),
             took: Duration::ZERO,
+            agreed: None,
         };
         failure(&answer, str::to_owned, about_event, Timestamp(0))
     }

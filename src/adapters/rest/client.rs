@@ -15,6 +15,7 @@ use url::{Host, Url};
 
 use hms_actors::failure::Failure;
 
+use super::negotiated::Connections;
 use super::request::Prepared;
 use super::tls::ClientCert;
 use super::{RestContext, classify};
@@ -40,6 +41,7 @@ pub(super) struct Endpoint {
     client_cert: Option<ClientCert>,
     /// The client, and the generations of secret and certificate with which its connections were made.
     client: RefCell<Option<((u64, u64), Client)>>,
+    connections: Connections,
 }
 
 /// An answer, as far as it matters.
@@ -50,6 +52,8 @@ pub(super) struct Answer {
     /// At most [`ANSWER`] bytes, and fewer if the connection broke or the time was up: the status is what counts.
     pub body: Vec<u8>,
     pub took: Duration,
+    /// What TLS agreed on for the connection over which it came. `None` without TLS, or if that can't be told.
+    pub agreed: Option<Arc<str>>,
 }
 
 impl Endpoint {
@@ -57,7 +61,8 @@ impl Endpoint {
     pub fn new(url: &Url, timeout: Duration, context: &RestContext) -> Result<Self, Failure> {
         let (route, egress) = (Route::new(url, &context.connect_to)?, context.egress.clone());
         let tls = context.tls.plain();
-        Ok(Self { route, timeout, egress, tls, client_cert: None, client: RefCell::new(None) })
+        let (client, connections) = (RefCell::new(None), Connections::default());
+        Ok(Self { route, timeout, egress, tls, client_cert: None, client, connections })
     }
 
     /// The same, with a certificate of our own for who asks for one.
@@ -81,7 +86,7 @@ impl Endpoint {
             .body(request.body)
             .send();
         let mut response = sent.await.map_err(|error| classify::no_answer(&error, &self.route.name, self.timeout))?;
-        let status = response.status();
+        let (status, agreed) = (response.status(), self.connections.agreed(response.extensions()));
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()).map(str::to_owned);
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -90,7 +95,7 @@ impl Endpoint {
                 break;
             }
         }
-        Ok(Answer { status, retry_after, body, took: begun.elapsed() })
+        Ok(Answer { status, retry_after, body, took: begun.elapsed(), agreed })
     }
 
     /// An address in a url is connected to as it is: nobody looks it up, so nobody else would judge it.
@@ -116,7 +121,7 @@ impl Endpoint {
     }
 
     fn build(&self, tls: &ClientConfig) -> Result<Client, Failure> {
-        Client::builder()
+        let mut client = Client::builder()
             .tls_backend_preconfigured(tls.clone())
             .dns_resolver(Lookup { way: self.route.way.clone(), egress: self.egress.clone() })
             .redirect(redirect::Policy::none())
@@ -125,9 +130,11 @@ impl Endpoint {
             .http1_only()
             .connect_timeout(CONNECT.min(self.timeout))
             .timeout(self.timeout)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(|error| Failure::node(format!("no HTTP client: {}", error.without_url())))
+            .pool_idle_timeout(IDLE);
+        if self.route.tls {
+            client = client.connector_layer(self.connections.clone());
+        }
+        client.build().map_err(|error| Failure::node(format!("no HTTP client: {}", error.without_url())))
     }
 }
 
@@ -140,6 +147,7 @@ struct Route {
     /// The address in place of the recipe's, if that is an address: those are never looked up.
     address: Option<IpAddr>,
     port: u16,
+    tls: bool,
 }
 
 impl Route {
@@ -150,7 +158,8 @@ impl Route {
         let bare = host.to_string().trim_matches(['[', ']']).to_owned();
         let (to, to_port) = connect_to.resolve(&bare, port);
         let way = Way::new(&bare, port, connect_to);
-        let mut route = Self { name: format!("{host}:{port}"), way, address: None, port: to_port };
+        let tls = url.scheme() == "https";
+        let mut route = Self { name: format!("{host}:{port}"), way, address: None, port: to_port, tls };
         if (to, to_port) != (&bare, port) {
             route.name = format!("{} (at {to}:{to_port})", route.name);
         }

@@ -1,7 +1,7 @@
 //! The REST adapter: a partner that takes requests over HTTP/1.1 and answers with a status.
 //!
-//! request.rs makes the request, auth.rs and token.rs its auth header, client.rs carries it over tls.rs, classify.rs says what
-//! came back. Here they meet in one attempt. Not here: when an attempt is made, and what follows from its outcome.
+//! request.rs makes the request, auth.rs and token.rs its auth header, client.rs carries it over tls.rs, negotiated.rs knows
+//! what TLS agreed on, classify.rs says what came back. Here they meet in one attempt. Not here: when an attempt is made, and what follows from its outcome.
 
 mod auth;
 mod classify;
@@ -9,6 +9,7 @@ mod client;
 mod cloudevents;
 #[cfg(any(test, feature = "fuzzed"))]
 pub(crate) mod fuzzed;
+mod negotiated;
 mod request;
 mod template;
 mod tls;
@@ -25,7 +26,7 @@ use hms_actors::event::{Event, Key};
 use hms_actors::failure::Failure;
 use hms_actors::id::TargetKey;
 use hms_actors::ports::{Clock, Request, RequestPartner, Sent};
-use hms_actors::receipt::Receipt;
+use hms_actors::receipt::{Receipt, Transport};
 
 use self::auth::Auth;
 pub use self::auth::FindSecret;
@@ -132,6 +133,7 @@ impl RequestPartner for RestPartner {
                 // Of what was read of the body: at most its first 64 KiB.
                 response_sha256: Sha256::digest(&answer.body).into(),
                 duration_ms: u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX),
+                transport: answer.agreed.map(|algorithms| Transport { protocol: "tls", algorithms }),
             },
         })
     }

@@ -155,11 +155,16 @@ pub struct Server {
 
 impl Server {
     pub async fn start(script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serve(None, script).await
+        Self::serve(Vec::new(), script).await
     }
 
     pub async fn start_tls(tls: TlsAcceptor, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        Self::serve(Some(tls), script).await
+        Self::serve(vec![tls], script).await
+    }
+
+    /// The connections take turns.
+    pub async fn start_each(tls: Vec<TlsAcceptor>, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve(tls, script).await
     }
 
     /// The answers in order, the last one again and again.
@@ -182,7 +187,7 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    async fn serve(tls: Option<TlsAcceptor>, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    async fn serve(tls: Vec<TlsAcceptor>, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -190,7 +195,8 @@ impl Server {
         tokio::spawn(async move {
             for connection in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (tls, kept, script) = (tls.clone(), kept.clone(), script.clone());
+                let tls = (!tls.is_empty()).then(|| tls[connection % tls.len()].clone());
+                let (kept, script) = (kept.clone(), script.clone());
                 tokio::spawn(async move {
                     match tls {
                         None => talk(stream, connection, &kept, &*script).await,

@@ -19,6 +19,7 @@ use hms_actors::id::TargetName;
 
 use super::RestContext;
 use super::auth::READ;
+use super::negotiated::watched;
 use crate::approved;
 use crate::secrets::{Fingerprint, Secret};
 
@@ -36,7 +37,7 @@ impl Tls {
     /// `extra_roots` is a file in PEM. With `approved_only`, nothing else is offered (see [`approved`]).
     pub fn new(extra_roots: Option<&Path>, approved_only: bool) -> Result<Arc<Self>, Failure> {
         let provider = rustls::crypto::ring::default_provider();
-        let provider = Arc::new(if approved_only { approved::tls(provider) } else { provider });
+        let provider = Arc::new(watched(if approved_only { approved::tls(provider) } else { provider }));
         let roots = Arc::new(roots(extra_roots)?);
         let mut plain = builder(&provider, &roots)?.with_no_client_auth();
         plain.require_ems = approved_only;

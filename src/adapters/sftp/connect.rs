@@ -245,7 +245,7 @@ fn agreed(session: &AsyncSession<Stream>) -> Transport {
     let methods = [MethodType::Kex, MethodType::HostKey, MethodType::CryptCs, MethodType::MacCs];
     let names: Vec<&str> =
         methods.into_iter().filter_map(|method| session.methods(method)).filter(|name| *name != INTEGRATED).collect();
-    Transport { protocol: "ssh", algorithms: names.join(" ") }
+    Transport { protocol: "ssh", algorithms: names.join(" ").into() }
 }
 
 /// A file that isn't there knows nobody.

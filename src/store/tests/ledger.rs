@@ -38,6 +38,7 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
         idempotency_key: "k".to_owned(),
         response_sha256: [2; 32],
         duration_ms: 12,
+        transport: Some(Transport { protocol: "tls", algorithms: "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519".into() }),
     };
     let unsynced = Receipt::File { path: "/p".to_owned(), file_offset: 1, length: 2, fsync: false, transport: None };
     let by = |offset, receipt| Entry::Delivered {

@@ -15,7 +15,7 @@ use hms_actors::event::{Event, EventRef};
 use hms_actors::failure::{Failure, FailureKind};
 use hms_actors::id::{FeedName, Offset, RecipeId, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::{Clock, Ledger};
-use hms_actors::receipt::{Cause, Entry, Receipt};
+use hms_actors::receipt::{Cause, Entry, Receipt, Transport};
 use serde_json::Value;
 
 use super::*;

@@ -3,5 +3,6 @@
 mod egress;
 mod login;
 mod mutual;
+mod negotiated;
 mod travel;
 mod wire;

@@ -8,23 +8,23 @@ use hms_actors::failure::FailureKind;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{CipherSuite, NamedGroup, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use super::super::testing::*;
 use super::super::*;
 
 /// An authority that signs for servers and clients.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn file(&self) -> tempfile::NamedTempFile {
+    pub fn file(&self) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), self.0.pem()).unwrap();
         file
@@ -41,7 +41,16 @@ impl Authority {
     }
 
     /// A server for gis.vdot.gov that takes only clients of this authority, if it takes only those of one.
-    fn server(&self, provider: CryptoProvider, asks: bool) -> TlsAcceptor {
+    pub fn server(&self, provider: CryptoProvider, asks: bool) -> TlsAcceptor {
+        self.server_of(provider, asks, rustls::ALL_VERSIONS)
+    }
+
+    pub fn server_of(
+        &self,
+        provider: CryptoProvider,
+        asks: bool,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> TlsAcceptor {
         let provider = Arc::new(provider);
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["gis.vdot.gov".to_owned()]).unwrap();
@@ -49,7 +58,7 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         let builder = if asks { builder.with_client_cert_verifier(verifier) } else { builder.with_no_client_auth() };
         let chain = vec![certificate.der().clone()];
         TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key.serialize_der().try_into().unwrap()).unwrap()))
@@ -123,7 +132,7 @@ async fn a_secret_that_is_no_certificate_with_its_key_is_refused_in_words_withou
     }
 }
 
-fn approved_only(context: &Arc<RestContext>, roots: &Path) -> Arc<RestContext> {
+pub(super) fn approved_only(context: &Arc<RestContext>, roots: &Path) -> Arc<RestContext> {
     let RestContext { secrets, connect_to, egress, clock, .. } = &**context;
     let (secrets, connect_to, egress, clock) = (secrets.clone(), connect_to.clone(), egress.clone(), clock.clone());
     Arc::new(RestContext { secrets, connect_to, egress, tls: Tls::new(Some(roots), true).unwrap(), clock })
