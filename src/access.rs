@@ -76,6 +76,36 @@ pub enum Presented {
     Unknown,
 }
 
+/// Why a request did not pass the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    NoToken,
+    UnknownToken,
+    ExpiredToken,
+    /// Too many wrong tokens came from its address.
+    Throttled,
+    /// The token is for something else.
+    Forbidden,
+    /// Without tokens: a page in a browser sent it.
+    WebPage,
+}
+
+impl Refusal {
+    pub const ALL: [Self; 6] =
+        [Self::NoToken, Self::UnknownToken, Self::ExpiredToken, Self::Throttled, Self::Forbidden, Self::WebPage];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::UnknownToken => "unknown_token",
+            Self::ExpiredToken => "expired_token",
+            Self::Throttled => "throttled",
+            Self::Forbidden => "forbidden",
+            Self::WebPage => "web_page",
+        }
+    }
+}
+
 /// Scanners for leaked secrets find it by this.
 pub const PREFIX: &str = "hms_";
 

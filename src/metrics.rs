@@ -12,6 +12,8 @@ use hms_actors::settings::LATE;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::access::Refusal;
+
 const SUCCESS: &str = "sync_success_total";
 const FAIL: &str = "sync_fail_total";
 const ATTEMPTS: &str = "sync_attempts_total";
@@ -27,6 +29,7 @@ const PUBLISH: &str = "sync_publish_seconds";
 const SIGNED: &str = "hms_audit_signed_records";
 const ANCHORED: &str = "hms_audit_anchored_records";
 const UNANCHORED: &str = "hms_audit_anchor_fail_total";
+const REFUSED: &str = "hms_admin_refused_total";
 const BUILD: &str = "hms_build_info";
 
 static METADATA: Metadata<'static> = Metadata::new("hms_sync", Level::INFO, None);
@@ -72,7 +75,9 @@ impl Metrics {
         let process = metrics_process::Collector::default();
         metrics::with_local_recorder(&recorder, || process.describe());
         let publish = recorder.register_histogram(&Key::from_name(PUBLISH), &METADATA);
-        Self { handle: recorder.handle(), recorder, process, publish, targets: Mutex::default() }
+        let metrics = Self { handle: recorder.handle(), recorder, process, publish, targets: Mutex::default() };
+        Refusal::ALL.into_iter().for_each(|why| metrics.refusals(why).increment(0));
+        metrics
     }
 
     /// One publish request was accepted, after this long.
@@ -160,6 +165,11 @@ impl Metrics {
         self.counter(UNANCHORED, vec![Label::new("anchor", anchor.to_owned())]).increment(1);
     }
 
+    /// A request did not pass the door.
+    pub fn refused(&self, why: Refusal) {
+        self.refusals(why).increment(1);
+    }
+
     /// The text for `/metrics`.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
@@ -192,6 +202,10 @@ impl Metrics {
         };
         targets.insert(key.clone(), target.clone());
         target
+    }
+
+    fn refusals(&self, why: Refusal) -> Counter {
+        self.counter(REFUSED, vec![Label::from_static_parts("reason", why.as_str())])
     }
 
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
@@ -249,6 +263,7 @@ fn describe(recorder: &PrometheusRecorder) {
     recorder.describe_gauge(name(SIGNED), None, "Audit records that the last checkpoint covers".into());
     recorder.describe_gauge(name(ANCHORED), None, "Audit records that an anchor has a checkpoint of".into());
     recorder.describe_counter(name(UNANCHORED), None, "Attempts to tell an anchor that failed".into());
+    recorder.describe_counter(name(REFUSED), None, "Requests that the admin endpoint did not let in, by reason".into());
     recorder.describe_gauge(name(BUILD), None, "The version that runs".into());
 }
 
@@ -272,6 +287,7 @@ mod tests {
         metrics.set_open(1, 2);
         metrics.published(Duration::from_millis(2));
         metrics.restarted(&key.recipe, "gis");
+        metrics.refused(Refusal::UnknownToken);
         let text = metrics.render();
         for line in [
             r#"sync_success_total{recipe="a.sync",target="gis"} 1"#,
@@ -285,6 +301,8 @@ mod tests {
             "sync_tickets_open 1",
             "sync_dead_letters 2",
             r#"sync_actor_restarts_total{recipe="a.sync",actor="gis"} 1"#,
+            r#"hms_admin_refused_total{reason="unknown_token"} 1"#,
+            r#"hms_admin_refused_total{reason="throttled"} 0"#,
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

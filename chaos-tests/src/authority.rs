@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -33,17 +33,18 @@ impl Authority {
 
     /// Certificate and key of a server that is called `name`, in PEM.
     pub fn pair(&self, name: &str) -> (String, String) {
-        self.issue(vec![name.to_owned()], ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// Certificate and key of a client, in PEM.
     pub fn client(&self, name: &str) -> (String, String) {
-        self.issue(vec![name.to_owned()], ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    fn issue(&self, names: Vec<String>, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
         let key = KeyPair::generate().expect("the ring provider makes P-256 keys");
-        let mut params = CertificateParams::new(names).expect("the names are DNS names or addresses");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("the name is a DNS name or an address");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         let certificate = params.signed_by(&key, &self.issuer).expect("the issuer can sign");
         (certificate.pem(), key.serialize_pem())

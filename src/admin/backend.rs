@@ -6,7 +6,7 @@ use hms_actors::id::{FeedName, RecipeId, TargetKey, TargetName};
 
 use super::problem::AdminError;
 use super::views::*;
-use crate::access::Presented;
+use crate::access::{Presented, Refusal};
 
 /// The node behind the endpoint. The HTTP workers call it from their own threads; a future stays on the one
 /// that called, and all of them should end by themselves. One that does not is dropped at the deadline of its route: being
@@ -18,6 +18,8 @@ use crate::access::Presented;
 pub trait Backend: Send + Sync {
     /// Whose token it is. Takes as long for a wrong one as for a right one, and writes nothing.
     fn present(&self, token: &str) -> Presented;
+    /// A request was refused at the door: it is counted.
+    fn refused(&self, why: Refusal);
     async fn tokens(&self) -> Result<Vec<TokenView>, AdminError>;
     /// Errors: conflict when the name is taken; invalid.
     async fn create_token(&self, wanted: NewToken, by: &str) -> Result<TokenCreated, AdminError>;

@@ -15,7 +15,8 @@ use percent_encoding::percent_decode_str;
 use self::throttle::Throttle;
 use super::backend::Backend;
 use super::problem::AdminError;
-use crate::access::{Caller, Presented, Role};
+use super::tls::ClientSubject;
+use crate::access::{Caller, Presented, Refusal, Role};
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,40 +52,57 @@ impl Door {
         if insecure_loopback { Self::Insecure } else { Self::Tokens(Throttle::default()) }
     }
 
-    /// The subject, if the request may pass.
+    /// The subject, if the request may pass: behind it stands that of the client's certificate, if there is one. Token
+    /// names have no space, so that the two can be told apart.
     pub fn enter(&self, backend: &dyn Backend, request: &HttpRequest, needs: Needs) -> Result<String, AdminError> {
         if needs == Needs::Nothing {
             return Ok("nobody".to_owned());
         }
+        let subject = self.subject(backend, request, needs).map_err(|(why, error)| {
+            backend.refused(why);
+            error
+        })?;
+        Ok(match request.conn_data::<ClientSubject>() {
+            Some(ClientSubject(certificate)) => format!("{subject} ({certificate})"),
+            None => subject,
+        })
+    }
+
+    fn subject(&self, backend: &dyn Backend, request: &HttpRequest, needs: Needs) -> Result<String, Refused> {
         let Self::Tokens(throttle) = self else {
-            browser::refuse_pages(request)?;
+            browser::refuse_pages(request).map_err(|error| (Refusal::WebPage, error))?;
             return Ok(INSECURE_LOOPBACK.to_owned());
         };
         let caller = identify(backend, request, throttle)?;
-        authorize(&caller, request, needs)?;
+        authorize(&caller, request, needs).map_err(|error| (Refusal::Forbidden, error))?;
         Ok(caller.subject)
     }
 }
 
+type Refused = (Refusal, AdminError);
+
 /// A valid token is never throttled: whoever tries others from the same address harms only themselves.
-fn identify(backend: &dyn Backend, request: &HttpRequest, throttle: &Throttle) -> Result<Caller, AdminError> {
-    let token = bearer(request)?;
+fn identify(backend: &dyn Backend, request: &HttpRequest, throttle: &Throttle) -> Result<Caller, Refused> {
+    let token = bearer(request).map_err(|error| (Refusal::NoToken, error))?;
     match backend.present(token) {
         Presented::Valid(caller) => Ok(caller),
         Presented::Expired(name) => {
-            Err(AdminError::unauthorized(format!("the token `{name}` has expired: ask an admin for another one"), true))
+            let detail = format!("the token `{name}` has expired: ask an admin for another one");
+            Err((Refusal::ExpiredToken, AdminError::unauthorized(detail, true)))
         }
         Presented::Unknown => {
             let peer = request.peer_addr().map(|peer| peer.ip());
             throttle.failed(peer, Instant::now()).map_err(|wait| {
-                AdminError::too_many("too many wrong tokens came from this address: wait, then send a valid one", wait)
+                let detail = "too many wrong tokens came from this address: wait, then send a valid one";
+                (Refusal::Throttled, AdminError::too_many(detail, wait))
             })?;
             tracing::warn!(
                 peer = peer.map(tracing::field::display),
                 path = request.path(),
                 "a token that is not known was refused"
             );
-            Err(AdminError::unauthorized("the token is not known here: it was revoked, or is another node's", true))
+            let detail = "the token is not known here: it was revoked, or is another node's";
+            Err((Refusal::UnknownToken, AdminError::unauthorized(detail, true)))
         }
     }
 }

@@ -20,7 +20,7 @@ use super::backend::Backend;
 use super::call::Node;
 use super::dispatch;
 use super::door::Door;
-use super::tls::Tls;
+use super::tls::{Tls, note_client};
 use crate::config::Limits;
 
 /// Connections a worker holds; more wait in the kernel's queue.
@@ -77,7 +77,10 @@ pub fn serve(
         .client_disconnect_timeout(Duration::from_secs(5))
         .shutdown_timeout(drain.as_secs().max(1));
     let server = match access.tls {
-        Some(tls) => server.bind_rustls_0_23(listen, tls.config().map_err(io::Error::other)?)?,
+        Some(tls) => {
+            let config = tls.config().map_err(io::Error::other)?;
+            server.on_connect(note_client).bind_rustls_0_23(listen, config)?
+        }
         None => server.bind(listen)?,
     };
     let address = server.addrs().first().copied().unwrap_or(listen);

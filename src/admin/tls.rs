@@ -1,10 +1,14 @@
 //! TLS of the endpoint: its certificate, and whom it asks for one. Both can be replaced while it serves; what is not valid is
 //! not taken. Sessions are not resumed, so that each connection is judged by what is there now.
 
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -105,6 +109,26 @@ impl Tls {
         let clients = self.now.read().unwrap_or_else(PoisonError::into_inner).clients.clone();
         clients.ok_or_else(|| Error::General("nobody vouches for clients".to_owned()))
     }
+}
+
+/// Who the certificate of a connection's client says that it is: its subject, or its serial number if it has none.
+#[derive(Debug, Clone)]
+pub struct ClientSubject(pub String);
+
+/// A name may be long, and may hold anything.
+const LONGEST_SUBJECT: usize = 256;
+
+/// Notes it for the requests of the connection, which was let in.
+pub fn note_client(connection: &dyn Any, data: &mut Extensions) {
+    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
+    let Some([certificate, ..]) = stream.get_ref().1.peer_certificates() else { return };
+    let subject = match x509_parser::parse_x509_certificate(certificate) {
+        Ok((_, parsed)) if parsed.subject().iter().next().is_some() => parsed.subject().to_string(),
+        Ok((_, parsed)) => format!("serial {}", parsed.raw_serial_as_string()),
+        Err(_) => "a certificate that can't be read".to_owned(),
+    };
+    let subject = subject.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_SUBJECT).collect();
+    data.insert(ClientSubject(subject));
 }
 
 #[derive(Debug)]

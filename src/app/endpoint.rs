@@ -21,7 +21,7 @@ use super::pruning::moved_out;
 use super::shapes::{actor_view, blocked_view, cloud_event, failed, feed_view, letter_view, ticket_view};
 use super::world::World;
 use super::{advance_readers, publish};
-use crate::access::Presented;
+use crate::access::{Presented, Refusal};
 use crate::admin::backend::{LettersWanted, PublishRequest};
 use crate::admin::views::{self, ActorView, Moment, RecipeState};
 use crate::admin::{AdminError, Backend};
@@ -45,6 +45,10 @@ pub(super) struct Endpoint {
 impl Backend for Endpoint {
     fn present(&self, token: &str) -> Presented {
         self.keyring.present(token, self.world.clock.now())
+    }
+
+    fn refused(&self, why: Refusal) {
+        self.world.metrics.refused(why);
     }
 
     async fn tokens(&self) -> Result<Vec<views::TokenView>> {

@@ -324,7 +324,7 @@ fn the_endpoint_speaks_tls_and_a_new_certificate_needs_no_restart() {
 }
 
 #[test]
-fn with_a_client_ca_nobody_comes_in_without_a_certificate_and_a_certificate_is_no_token() {
+fn with_a_client_ca_nobody_comes_in_without_a_certificate_which_is_no_token_and_stands_in_the_audit() {
     let (authority, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
     let mut node = secure(&authority, ", client_ca: clients.pem");
     node.file("clients.pem", &clients.pem());
@@ -342,6 +342,15 @@ fn with_a_client_ca_nobody_comes_in_without_a_certificate_and_a_certificate_is_n
     node.cli(list).failed_with(3);
     node.cli(list.into_iter().chain(["--client-cert", &cert, "--client-key", &key])).ok();
     node.cli(list.into_iter().chain(["--client-cert", &cert])).failed_with(2);
+    let create = ["token", "create", "vera", "--role", "viewer", "--token-file", &admin, "--ca-file", &ca];
+    node.cli(create.into_iter().chain(["--client-cert", &cert, "--client-key", &key])).ok();
+    let token = std::fs::read_to_string(&admin).expect("it was made");
+    let headers = [("authorization", format!("Bearer {}", token.trim()))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let audit = node.http().send("GET", "/v1/audit", &headers, Vec::new()).expect("an answer").expect(200).text();
+    let records = audit.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+    let created: Vec<Value> = records.filter(|record| record["details"]["name"] == "vera").collect();
+    assert_eq!(created.iter().map(|record| &record["subject"]).collect::<Vec<_>>(), ["admin (CN=ann)"]);
 
     // The one who vouches is replaced: who was let in is a stranger now.
     node.file("clients.pem", &strangers.pem());

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::access::Role;
+use crate::access::{Refusal, Role};
 use crate::admin::door::Needs;
 use crate::admin::routes::{ROUTES, Route};
 
@@ -91,6 +91,23 @@ async fn without_a_valid_token_only_the_probes_are_answered() {
 }
 
 #[actix_web::test]
+async fn each_refusal_is_counted_with_its_reason_and_nothing_else_is() {
+    let (server, fake) = guarded();
+    let feeds = || Request::get("/v1/feeds");
+    for request in [feeds(), with("expired", feeds()), with("guess", feeds()), with("publisher", feeds())] {
+        send(&server, request).await;
+    }
+    for request in [with("viewer", feeds()), with("viewer", Request::get("/nothing")), Request::get("/healthz")] {
+        send(&server, request).await;
+    }
+    use Refusal::{ExpiredToken, Forbidden, NoToken, UnknownToken, WebPage};
+    assert_eq!(*fake.refused.lock().unwrap(), [NoToken, ExpiredToken, UnknownToken, Forbidden]);
+    let (server, fake) = start();
+    send(&server, feeds().header("Origin", "https://evil.example")).await;
+    assert_eq!(*fake.refused.lock().unwrap(), [WebPage]);
+}
+
+#[actix_web::test]
 async fn a_publisher_of_one_feed_publishes_to_no_other() {
     let (server, fake) = guarded();
     let publish = |feed: &str| {
@@ -110,7 +127,7 @@ async fn a_publisher_of_one_feed_publishes_to_no_other() {
 
 #[actix_web::test]
 async fn who_guesses_is_told_to_wait_and_a_valid_token_still_passes() {
-    let (server, _) = guarded();
+    let (server, fake) = guarded();
     let mut answers = Vec::new();
     // More than the burst, by less than what is forgotten meanwhile on any machine.
     while answers.last() != Some(&429) {
@@ -123,6 +140,7 @@ async fn who_guesses_is_told_to_wait_and_a_valid_token_still_passes() {
         answers.push(answer.status);
     }
     assert!(answers.len() > 60 && answers.iter().all(|status| matches!(status, 401 | 429)));
+    assert_eq!(fake.refused.lock().unwrap().last(), Some(&Refusal::Throttled));
     assert_eq!(send(&server, with("viewer", Request::get("/v1/feeds"))).await.status, 200);
     problem(&send(&server, Request::get("/v1/feeds")).await, 401);
 }

@@ -12,7 +12,7 @@ use hms_actors::receipt::Cause;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::access::{Caller, Presented, Role};
+use crate::access::{Caller, Presented, Refusal, Role};
 use crate::admin::backend::{Backend, LettersWanted, PublishRequest};
 use crate::admin::problem::AdminError;
 use crate::admin::views::*;
@@ -37,6 +37,8 @@ pub struct Fake {
     pub resolved: AtomicBool,
     /// By number. What a replay does is in the name of the event: `refused`, `slow`, or anything else.
     pub letters: Mutex<Vec<DeadLetterView>>,
+    /// Why requests were refused at the door.
+    pub refused: Mutex<Vec<Refusal>>,
     /// The orders that circuits were given.
     pub orders: Mutex<Vec<CircuitOrder>>,
 }
@@ -200,6 +202,10 @@ impl Backend for Fake {
                 Presented::Valid(Caller { subject: format!("the-{role}"), role, feeds })
             }
         }
+    }
+
+    fn refused(&self, why: Refusal) {
+        self.refused.lock().unwrap().push(why);
     }
 
     async fn tokens(&self) -> Result<Vec<TokenView>, AdminError> {
