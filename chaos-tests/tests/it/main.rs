@@ -6,6 +6,7 @@ mod bad_publishes;
 mod bridge;
 mod circuits;
 mod daemon;
+mod described;
 mod dead_letters;
 mod door;
 mod doubt;

@@ -54,6 +54,22 @@ fn every_path_that_a_page_names_is_there() {
     }
 }
 
+/// The tables of docs/security.md are worth what the tests are that they name.
+#[test]
+fn every_test_that_the_page_on_security_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/security.md")).expect("text");
+    let code = all(&["actors", "src", "chaos-tests/tests"], "rs").into_iter().map(|path| fs::read_to_string(path));
+    let code: String = code.map(|text| text.expect("text")).collect();
+    let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    // A sentence: metrics and keys have fewer words.
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
+    let named = named.into_iter().filter(|word| word.matches('_').count() >= 4).collect::<Vec<_>>();
+    assert!(named.len() > 20, "{named:?}");
+    for test in named {
+        assert!(code.contains(&format!("fn {test}(")), "docs/security.md names `{test}`, which is not there");
+    }
+}
+
 /// `app` brings the parts together; none of them needs another.
 #[test]
 fn siblings_do_not_know_each_other() {
