@@ -13,5 +13,7 @@ fn no_request_made_of_the_endpoints_own_description_ends_in_a_5xx() {
     let run = run.expect("there is a bash");
     let told = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success(), "{told}");
-    assert!(told.contains("Server errors") || told.contains("No issues found"), "it asked nothing:\n{told}");
+    // `1070 generated, 1070 passed, 52 skipped`
+    let asked = told.lines().find_map(|line| line.split_once(" generated, ")?.0.trim().parse().ok());
+    assert!(asked > Some(500), "it asked next to nothing: {told}");
 }
