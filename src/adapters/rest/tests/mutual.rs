@@ -172,3 +172,19 @@ async fn our_own_certificate_is_approved_too_when_that_is_required() {
     let failure = attempt(&partner(&with_cert(), &context)).await.unwrap_err();
     assert!(failure.message.contains("Ed25519 key, which `fips: required` leaves out"), "{failure}");
 }
+
+#[tokio::test]
+async fn with_approved_algorithms_the_extended_master_secret_is_required_too() {
+    let authority = Authority::new();
+    let safe = Arc::new(Safe::default());
+    safe.put("GIS_CERT", &authority.client("courier"));
+    let roots = authority.file();
+    let open = world(safe, &[], Some(roots.path()));
+    let strict = approved_only(&open, roots.path());
+    for (context, required) in [(open, false), (strict, true)] {
+        assert_eq!(context.tls.plain().require_ems, required);
+        let (name, host) = ("GIS_CERT".to_owned(), "gis.vdot.gov".to_owned());
+        let ours = ClientCert { name, target: key().target, host, context, kept: RefCell::default() };
+        assert_eq!(ours.current().await.unwrap().1.require_ems, required);
+    }
+}
