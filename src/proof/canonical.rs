@@ -16,6 +16,26 @@ pub fn to_vec(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
+/// A whole number that is not negative, for who writes the canonical form himself.
+pub fn whole(number: u64, out: &mut Vec<u8>) -> Result<(), Failure> {
+    if number > MAX_WHOLE {
+        return Err(beyond(&number));
+    }
+    write_scalar(&number, out)
+}
+
+/// A string, as [`whole`].
+pub fn text(text: &str, out: &mut Vec<u8>) {
+    write_scalar(&text, out).expect("a string into memory");
+}
+
+/// A digest as a string of its digits, as [`whole`].
+pub fn hex(digest: &[u8; 32], out: &mut Vec<u8>) {
+    let mut digits = [b'"'; 66];
+    hex::encode_to_slice(digest, &mut digits[1..65]).expect("there are two digits for each byte");
+    out.extend_from_slice(&digits);
+}
+
 fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), Failure> {
     match value {
         Value::Object(map) => write_object(map, out),
@@ -30,9 +50,7 @@ fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), Failure> {
             out.push(b']');
             Ok(())
         }
-        Value::Number(number) if number.as_i64().is_none_or(|n| n.unsigned_abs() > MAX_WHOLE) => {
-            Err(not_canonical(&format!("{number} is not a whole number within ±(2^53 - 1)")))
-        }
+        Value::Number(number) if number.as_i64().is_none_or(|n| n.unsigned_abs() > MAX_WHOLE) => Err(beyond(number)),
         // serde_json prints whole numbers, words and strings (its escapes are those of ECMAScript) as RFC 8785 wants.
         scalar => write_scalar(scalar, out),
     }
@@ -57,6 +75,10 @@ fn write_object(map: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), Failu
 
 fn write_scalar(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Failure> {
     serde_json::to_writer(out, value).map_err(|e| not_canonical(&e.to_string()))
+}
+
+fn beyond(number: &dyn std::fmt::Display) -> Failure {
+    not_canonical(&format!("{number} is not a whole number within ±(2^53 - 1)"))
 }
 
 fn not_canonical(why: &str) -> Failure {

@@ -6,9 +6,11 @@ use std::collections::{HashMap, HashSet};
 use hms_actors::failure::Failure;
 use hms_actors::id::{Epoch, FeedName, Offset, TargetKey, Timestamp};
 use hms_actors::receipt::{Cause, Entry};
+use hms_actors::settled::Settled;
 
 use super::fences::Fences;
-use super::record::{Body, Record};
+use super::receipts::{Delivered, Lines};
+use super::record::{Body, Record, rfc3339};
 use super::state::{Counters, DROP_LETTER, State, TicketUpdate};
 use super::work;
 use super::writer::Job;
@@ -20,7 +22,7 @@ pub(super) struct Draft<'a> {
     time: Timestamp,
     next: Counters,
     /// What the group itself settles, opens and closes: its records are not in the state yet.
-    settled: HashSet<(TargetKey, Offset)>,
+    settled: HashMap<TargetKey, Settled>,
     tickets: HashMap<(TargetKey, Cause), Option<u64>>,
     /// Dead letters that the group delivers or drops.
     removed: HashSet<u64>,
@@ -32,15 +34,25 @@ pub(super) struct Draft<'a> {
 /// What is to be written, and what is to be done when it is.
 #[derive(Default)]
 pub(super) struct Outcome {
-    pub records: Vec<Record>,
     pub lines: Vec<u8>,
+    /// What follows from the lines, in their order.
+    pub effects: Vec<Effect>,
     /// Dead letters' copies of events, which are stored first.
     pub letters: Vec<(u64, Vec<u8>)>,
     pub updates: Vec<TicketUpdate>,
     /// The records go into a new file.
     pub roll: bool,
-    /// Per commit the entries that are not left out.
-    pub written: Vec<(TargetKey, Vec<Entry>)>,
+}
+
+/// What lines change in the state.
+pub(super) enum Effect {
+    Record(Box<Record>),
+    /// Deliveries to one target, with the dead letters that went; `seq` is the last record's.
+    Delivered {
+        target: TargetKey,
+        events: Vec<(Offset, Option<u64>)>,
+        seq: u64,
+    },
 }
 
 impl<'a> Draft<'a> {
@@ -73,29 +85,49 @@ impl<'a> Draft<'a> {
         self.fences.check(&target, epoch)?;
         let recipe = self.state.recipes.get(&target.recipe).filter(|r| r.targets.contains_key(&target.target));
         let feed = &recipe.ok_or_else(|| Failure::fenced(format!("there is no target {target}")))?.feed;
-        let mut written = Vec::with_capacity(entries.len());
+        let mut settled = self.settled.remove(&target).unwrap_or_default();
+        let committed = self.entries(&target, feed, &entries, &mut settled);
+        self.settled.insert(target, settled);
+        committed
+    }
+
+    fn entries(
+        &mut self,
+        target: &TargetKey,
+        feed: &'a FeedName,
+        entries: &[Entry],
+        settled: &mut Settled,
+    ) -> Result<(), Failure> {
+        let time = rfc3339::text(self.time)?;
+        let mut lines = Lines::new(target, &time);
         for entry in entries {
-            if let Some(number) = self.number_for(&target, &entry)? {
-                // A dead letter's record speaks of its own feed.
-                let feed = self.feed_of(&entry).unwrap_or(feed);
-                self.push(Body::of(&entry, &target, feed, number))?;
-                if let Entry::Delivered { letter: Some(letter), .. } = &entry {
-                    self.close_if_last(*letter)?;
-                }
-                written.push(entry);
+            let Some(number) = self.number_for(target, entry, settled)? else { continue };
+            // A dead letter's record speaks of its own feed.
+            let feed = self.feed_of(entry).unwrap_or(feed);
+            if let Entry::Delivered { event, attempt, payload_sha256, receipt, letter } = entry {
+                let (attempt, letter) = (*attempt, *letter);
+                let delivered = Delivered { feed, event, attempt, payload_sha256, receipt, letter };
+                lines.add(self.next.seq, delivered, &mut self.outcome.lines)?;
+                let seq = take(&mut self.next.seq);
+                self.outcome.delivered(target, (event.offset, letter), seq);
+                letter.map_or(Ok(()), |letter| self.close_if_last(letter))?;
+            } else {
+                self.push(Body::of(entry, target, feed, number))?;
             }
         }
-        self.outcome.written.push((target, written));
         Ok(())
     }
 
     /// The number of the ticket or dead letter that the entry makes (0 if it makes none); `None` leaves it out.
-    fn number_for(&mut self, target: &TargetKey, entry: &Entry) -> Result<Option<u64>, Failure> {
+    /// `drafted` is what the group itself settles of the target.
+    fn number_for(&mut self, target: &TargetKey, entry: &Entry, drafted: &mut Settled) -> Result<Option<u64>, Failure> {
+        let state = self.state;
+        let mut settles = |offset| !state.is_settled(target, offset) && drafted.insert(offset);
         Ok(match entry {
             Entry::Delivered { letter: Some(letter), .. } => self.takes_letter(target, *letter).then_some(0),
-            Entry::Delivered { event, .. } => self.settles(target, event.offset).then_some(0),
+            Entry::Delivered { event, .. } => settles(event.offset).then_some(0),
             Entry::DeadLettered { event, cause, .. } => {
-                if !self.settles(target, event.offset) {
+                if !settles(event.offset) {
                     return Ok(None);
                 }
                 if let Some(cause) = cause {
@@ -209,11 +241,6 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// Whether the event is settled by this, and not by anything before.
-    fn settles(&mut self, target: &TargetKey, offset: Offset) -> bool {
-        !self.state.is_settled(target, offset) && self.settled.insert((target.clone(), offset))
-    }
-
     fn ticket_of(&self, incident: &(TargetKey, Cause)) -> Option<u64> {
         match self.tickets.get(incident) {
             Some(number) => *number,
@@ -235,8 +262,20 @@ impl<'a> Draft<'a> {
         self.outcome.lines.extend(canonical::to_vec(&record)?);
         self.outcome.lines.push(b'\n');
         self.next.seq += 1;
-        self.outcome.records.push(record);
+        self.outcome.effects.push(Effect::Record(record.into()));
         Ok(())
+    }
+}
+
+impl Outcome {
+    fn delivered(&mut self, to: &TargetKey, event: (Offset, Option<u64>), number: u64) {
+        match self.effects.last_mut() {
+            Some(Effect::Delivered { target, events, seq }) if target == to => {
+                events.push(event);
+                *seq = number;
+            }
+            _ => self.effects.push(Effect::Delivered { target: to.clone(), events: vec![event], seq: number }),
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! `tokens.json` beside them has the tokens of the admin endpoint (`tokens.rs`).
 //!
-//! `writer.rs` is the thread that all commits go through, `draft.rs` what it writes for them, `state.rs` and
+//! `writer.rs` is the thread that all commits go through, `draft.rs` what it writes for them (`receipts.rs` where that is deliveries), `state.rs` and
 //! `recipes.rs` what follows from that, `ledger.rs` the heart's port, `queries.rs` what the admin endpoint asks.
 
 mod audit;
@@ -26,6 +26,7 @@ mod ledger;
 mod notary;
 mod pruning;
 mod queries;
+mod receipts;
 mod recipes;
 mod record;
 mod room;

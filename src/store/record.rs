@@ -286,6 +286,7 @@ impl From<Receipt> for Proof {
         let agreed = |Transport { protocol, algorithms }| Agreed::from([(protocol.to_owned(), algorithms.to_string())]);
         match receipt {
             Receipt::Rest { status, url, idempotency_key, response_sha256, duration_ms, transport } => {
+                let (url, idempotency_key) = (url.to_string(), idempotency_key.to_string());
                 let (response_sha256, transport) = (hex::encode(response_sha256), transport.map(agreed));
                 Self::Rest { status, url, idempotency_key, response_sha256, duration_ms, transport }
             }
@@ -299,15 +300,20 @@ impl From<Receipt> for Proof {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use chrono::{DateTime, SecondsFormat};
+    use hms_actors::failure::Failure;
     use hms_actors::id::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de, ser};
 
+    pub fn text(time: Timestamp) -> Result<String, Failure> {
+        let time = DateTime::from_timestamp_millis(time.0);
+        let time = time.ok_or_else(|| Failure::node("the node's clock is out of range"))?;
+        Ok(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+
     pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = DateTime::from_timestamp_millis(time.0)
-            .ok_or_else(|| ser::Error::custom("the node's clock is out of range"))?;
-        serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+        serializer.serialize_str(&text(*time).map_err(ser::Error::custom)?)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {

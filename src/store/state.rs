@@ -175,14 +175,7 @@ impl State {
         self.changed.insert(Row::Counters);
         match &record.body {
             Body::Delivered { delivery, dead_letter, .. } => {
-                self.change_target(&delivery.key, |target| {
-                    target.standing.delivered(delivery.offset);
-                    // A dead letter's event was settled when it became one, perhaps in another life of the target.
-                    if dead_letter.is_none() {
-                        target.settled.insert(delivery.offset);
-                    }
-                });
-                dead_letter.iter().for_each(|&letter| self.remove_letter(letter));
+                self.delivered(&delivery.key, &[(delivery.offset, *dead_letter)], record.seq);
             }
             Body::DeadLettered { .. } => self.add_letter(record),
             Body::AttemptFailed { .. } => self.note_failure(record),
@@ -207,6 +200,22 @@ impl State {
             Body::Recipe(change) => self.change_recipe(change, record.time),
             Body::FileChanged { .. } | Body::Operator { .. } => {}
         }
+    }
+
+    /// Takes records of deliveries to one target into account, with the dead letters that went; `seq` is the last one's.
+    pub fn delivered(&mut self, key: &TargetKey, events: &[(Offset, Option<u64>)], seq: u64) {
+        self.counters.seq = seq + 1;
+        self.changed.insert(Row::Counters);
+        self.change_target(key, |target| {
+            for &(offset, letter) in events {
+                target.standing.delivered(offset);
+                // A dead letter's event was settled when it became one, perhaps in another life of the target.
+                if letter.is_none() {
+                    target.settled.insert(offset);
+                }
+            }
+        });
+        events.iter().filter_map(|(_, letter)| *letter).for_each(|letter| self.remove_letter(letter));
     }
 
     /// A later failure of an incident that has its ticket.

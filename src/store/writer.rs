@@ -10,7 +10,7 @@ use hms_actors::receipt::Entry;
 
 use super::Core;
 use super::audit::Journal;
-use super::draft::{Draft, Outcome};
+use super::draft::{Draft, Effect, Outcome};
 use super::file::AppendError;
 use super::group::{Committer, Log};
 use super::keyed::{self, Keyed};
@@ -98,7 +98,7 @@ impl Writer {
         if outcome.roll {
             self.journal.roll();
         }
-        if outcome.records.is_empty() {
+        if outcome.effects.is_empty() {
             return Ok(());
         }
         if !outcome.letters.is_empty() {
@@ -130,13 +130,20 @@ impl Writer {
 
     fn take_effect(&self, outcome: Outcome) {
         let mut state = self.core.state_mut();
-        outcome.records.iter().for_each(|record| state.apply(record));
+        for effect in &outcome.effects {
+            match effect {
+                Effect::Record(record) => state.apply(record),
+                Effect::Delivered { target, events, seq } => state.delivered(target, events, *seq),
+            }
+        }
         for update in outcome.updates {
             state.update_ticket(update);
         }
         let last = state.last_ticket_change;
         self.core.ticket_changes.send_if_modified(|known| std::mem::replace(known, last) != last);
-        if let Some(Body::Recipe(_)) = outcome.records.last().map(|record| &record.body) {
+        if let Some(Effect::Record(record)) = outcome.effects.last()
+            && matches!(record.body, Body::Recipe(_))
+        {
             self.core.fences.retain(|target| state.targets.contains_key(target));
         }
     }

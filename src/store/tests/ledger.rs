@@ -34,8 +34,8 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
     let epoch = Ledger::open(&*store, &key("gis")).await.unwrap().epoch;
     let rest = Receipt::Rest {
         status: 201,
-        url: "https://x/\"é".to_owned(),
-        idempotency_key: "k".to_owned(),
+        url: "https://x/\"é".into(),
+        idempotency_key: "k".into(),
         response_sha256: [2; 32],
         duration_ms: 12,
         transport: Some(Transport { protocol: "tls", algorithms: "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519".into() }),
