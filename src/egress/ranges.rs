@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 /// A network, as CIDR. IPv4 in IPv6 clothes is not one: addresses are compared undressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +36,19 @@ const NEVER: [(&str, &[&str]); 5] = [
 
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
+/// As above, read once: each request to an address is judged by them.
+static NEVER_READ: LazyLock<Vec<(&str, Vec<Network>)>> =
+    LazyLock::new(|| NEVER.iter().map(|(words, networks)| (*words, read(networks))).collect());
+static LOOPBACK_READ: LazyLock<Vec<Network>> = LazyLock::new(|| read(&LOOPBACK));
+
 /// What no partner is, in words; `None` for all other addresses. `address` is plain, see [`plain`].
 pub fn never(address: IpAddr) -> Option<&'static str> {
-    let within = |networks: &[&str]| networks.iter().any(|network| known(network).contains(address));
-    NEVER.iter().find(|(_, networks)| within(networks)).map(|(words, _)| *words)
+    let within = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+    NEVER_READ.iter().find(|(_, networks)| within(networks)).map(|(words, _)| *words)
 }
 
 pub fn is_loopback(address: IpAddr) -> bool {
-    LOOPBACK.iter().any(|network| known(network).contains(address))
+    LOOPBACK_READ.iter().any(|network| network.contains(address))
 }
 
 /// An IPv4 address that is written as IPv6 (`::ffff:…`) goes to the IPv4 address: that is what it is.
@@ -123,6 +129,10 @@ impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first, self.prefix)
     }
+}
+
+fn read(networks: &[&str]) -> Vec<Network> {
+    networks.iter().map(|network| known(network)).collect()
 }
 
 fn known(text: &str) -> Network {

@@ -7,12 +7,16 @@ use crate::privacy::Cover;
 pub(super) fn write(columns: &[Column<'_>], out: &mut Vec<u8>) {
     out.push(b'{');
     let mut first = true;
-    for (name, value) in columns.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+    for column in columns {
+        let Some(value) = &column.sent else { continue };
         if !first {
             out.push(b',');
         }
         first = false;
-        serde_json::to_writer(&mut *out, name).expect("a string into memory");
+        match column.json {
+            Some(name) => out.extend_from_slice(name),
+            None => serde_json::to_writer(&mut *out, column.name).expect("a string into memory"),
+        }
         out.push(b':');
         match value {
             Sent::Clear(value) => out.extend_from_slice(value.raw().as_bytes()),

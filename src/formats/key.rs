@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use hms_actors::event::{Event, Key};
 
-use super::object::{Object, Value};
+use super::object::Value;
 
 /// Longer keys are kept as their hash: a delivery holds the keys of all its events in memory.
 const LONGEST: usize = 64;
@@ -18,9 +18,8 @@ pub(super) fn of(event: &Event, field: Option<&str>) -> Key {
 }
 
 fn of_field(event: &Event, field: &str) -> Option<Key> {
-    let object = Object::of(event).ok()?;
-    let found = object.get(field).filter(|value| !value.is_null())?;
-    Some(from_value(found))
+    let found = Value::of(event, field)?;
+    (!found.is_null()).then(|| from_value(found))
 }
 
 /// The string "7" and the number 7 are different keys; `"\u0041"` and `"A"` are the same one.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use hms_actors::event::Event;
@@ -22,8 +22,11 @@ pub(super) struct Value<'a>(&'a str);
 impl<'a> Object<'a> {
     /// A feed takes only objects, so a failure here means that the feed's bytes are not what it promised.
     pub fn of(event: &'a Event) -> Result<Self, Failure> {
-        serde_json::from_slice(&event.data)
-            .map_err(|error| Failure::refused(format!("event `{}`: its data is not a JSON object: {error}", event.id)))
+        let refused = |error: &dyn fmt::Display| {
+            Failure::refused(format!("event `{}`: its data is not a JSON object: {error}", event.id))
+        };
+        let text = str::from_utf8(&event.data).map_err(|error| refused(&error))?;
+        serde_json::from_str(text).map_err(|error| refused(&error))
     }
 
     /// The field of this name; the last one if the publisher gave it twice.
@@ -33,6 +36,15 @@ impl<'a> Object<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// The value of one field, the others unread; the last one if the publisher gave it twice. Nothing if the data is no
+    /// object.
+    pub fn of(event: &'a Event, field: &str) -> Option<Self> {
+        let mut json = serde_json::Deserializer::from_str(str::from_utf8(&event.data).ok()?);
+        let found = json.deserialize_map(Find(field)).ok()?;
+        json.end().ok()?;
+        found
+    }
+
     /// The published bytes.
     pub fn raw(self) -> &'a str {
         self.0
@@ -49,6 +61,29 @@ impl<'a> Value<'a> {
             return serde_json::from_str::<Text>(self.0).map(|text| text.0);
         }
         Ok(Cow::Borrowed(self.0))
+    }
+}
+
+/// Finds a field of an object.
+struct Find<'n>(&'n str);
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = Option<Value<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<Text<'de>>()? {
+            if name.0 == self.0 {
+                found = Some(Value(map.next_value::<&'de RawValue>()?.get()));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
     }
 }
 

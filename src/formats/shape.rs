@@ -26,9 +26,18 @@ pub struct Shape {
 /// `fields`, in order. They are distinct: the recipe's checker sees to it.
 #[derive(Debug, Clone)]
 struct Projection {
-    fields: Vec<String>,
+    fields: Vec<Field>,
     /// Field → its place in `fields`.
     places: HashMap<String, usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    name: String,
+    /// Its name at the partner.
+    partner: String,
+    /// The same as JSON writes it.
+    json: Vec<u8>,
 }
 
 /// A value on its way out.
@@ -40,13 +49,21 @@ pub(super) enum Sent<'a> {
     Covered(Cover),
 }
 
-/// A column: its name at the partner, and what goes there, `None` where the event has none.
-pub(super) type Column<'a> = (&'a str, Option<Sent<'a>>);
+/// A column.
+#[derive(Debug)]
+pub(super) struct Column<'a> {
+    /// At the partner.
+    pub name: &'a str,
+    /// The same as JSON writes it, if that is known before an event is.
+    pub json: Option<&'a [u8]>,
+    /// What goes there, `None` where the event has none.
+    pub sent: Option<Sent<'a>>,
+}
 
 impl Shape {
     pub fn new(source: &Source, map: &[(String, String)]) -> Self {
         Self {
-            projection: source.fields.clone().map(Projection::new),
+            projection: source.fields.as_ref().map(|fields| Projection::new(fields, map)),
             renames: map.iter().cloned().collect(),
             required: source.required.clone(),
             key: source.key.clone(),
@@ -85,7 +102,7 @@ impl Shape {
     /// The CSV header record with its line end. Nothing if the recipe names no `fields`: then each event has its own.
     pub fn csv_header(&self, end: LineEnd, out: &mut Vec<u8>) {
         if let Some(projection) = &self.projection {
-            csv::record(projection.fields.iter().map(|field| self.name(field)), end, out);
+            csv::record(projection.fields.iter().map(|field| field.partner.as_str()), end, out);
         }
     }
 
@@ -118,8 +135,10 @@ impl Writer<'_> {
     pub fn csv(&self, event: &Event, end: LineEnd, out: &mut Vec<u8>) -> Result<(), Failure> {
         let object = Object::of(event)?;
         let columns = self.columns(event, &object)?;
-        let cells =
-            columns.iter().map(|(name, sent)| csv::cell(event, name, sent.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let cells = columns
+            .iter()
+            .map(|column| csv::cell(event, column.name, column.sent.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
         csv::record(cells.iter().map(AsRef::as_ref), end, out);
         Ok(())
     }
@@ -127,8 +146,7 @@ impl Writer<'_> {
     /// The text of a top-level field for use in a url: strings without quotes, the rest as published, protected
     /// like everywhere. `None` if it is absent or null, or has no text.
     pub fn text(&self, event: &Event, field: &str) -> Result<Option<String>, Failure> {
-        let Ok(object) = Object::of(event) else { return Ok(None) };
-        let Some(value) = object.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
+        let Some(value) = Value::of(event, field).filter(|value| !value.is_null()) else { return Ok(None) };
         Ok(match self.sent(event, field, value)? {
             Sent::Clear(value) => value.text().ok().map(|text| text.into_owned()),
             Sent::Covered(cover) => Some(cover.text()),
@@ -141,12 +159,15 @@ impl Writer<'_> {
             return Err(Failure::refused(format!("event `{}` has no field `{missing}`, which is required", event.id)));
         }
         let Some(projection) = &self.shape.projection else { return self.all(event, object) };
-        let values = projection.pick(object).map_err(|field| twice(event, field))?;
-        let column = |(field, value): (&'a String, Option<Value<'a>>)| {
-            let sent = value.map(|value| self.sent(event, field, value)).transpose()?;
-            Ok((self.shape.name(field), sent))
-        };
-        projection.fields.iter().zip(values).map(column).collect()
+        let mut columns = projection.pick(object).map_err(|field| twice(event, field))?;
+        if self.opened.is_some() {
+            for (field, column) in projection.fields.iter().zip(&mut columns) {
+                if let Some(Sent::Clear(value)) = column.sent {
+                    column.sent = Some(self.sent(event, &field.name, value)?);
+                }
+            }
+        }
+        Ok(columns)
     }
 
     fn all<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
@@ -157,7 +178,7 @@ impl Writer<'_> {
             if !names.insert(name) {
                 return Err(twice(event, name));
             }
-            columns.push((name, Some(self.sent(event, field, *value)?)));
+            columns.push(Column { name, json: None, sent: Some(self.sent(event, field, *value)?) });
         }
         Ok(columns)
     }
@@ -172,22 +193,32 @@ impl Writer<'_> {
 }
 
 impl Projection {
-    fn new(fields: Vec<String>) -> Self {
+    fn new(fields: &[String], map: &[(String, String)]) -> Self {
+        let field = |name: &String| {
+            let partner = map.iter().rev().find(|(field, _)| field == name).map_or(name, |(_, partner)| partner);
+            let json = serde_json::to_vec(partner).expect("a string into memory");
+            Field { name: name.clone(), partner: partner.clone(), json }
+        };
         let places = fields.iter().cloned().enumerate().map(|(place, field)| (field, place)).collect();
-        Self { fields, places }
+        Self { fields: fields.iter().map(field).collect(), places }
     }
 
-    /// The values of the fields, in order; the name of a field that was published twice is an error.
-    fn pick<'a>(&self, object: &'a Object<'a>) -> Result<Vec<Option<Value<'a>>>, &'a str> {
-        let mut values = vec![None; self.fields.len()];
+    /// The fields with their values, in order; the name of a field that was published twice is an error.
+    fn pick<'a>(&'a self, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, &'a str> {
+        let column = |field: &'a Field| Column { name: &field.partner, json: Some(&field.json), sent: None };
+        let mut columns: Vec<_> = self.fields.iter().map(column).collect();
+        // Publishers mostly have them in this order.
+        let mut next = 0;
         for (field, value) in &object.0 {
-            if let Some(&place) = self.places.get(field.as_ref())
-                && values[place].replace(*value).is_some()
-            {
+            let is_next = self.fields.get(next).is_some_and(|other| other.name == *field);
+            let place = if is_next { Some(next) } else { self.places.get(field.as_ref()).copied() };
+            let Some(place) = place else { continue };
+            if columns[place].sent.replace(Sent::Clear(*value)).is_some() {
                 return Err(field);
             }
+            next = place + 1;
         }
-        Ok(values)
+        Ok(columns)
     }
 }
 
