@@ -50,7 +50,10 @@ fn recipe_text(bytes: &[u8]) {
         Ok(taken) => {
             assert_eq!(taken.text.as_bytes(), bytes);
             assert_eq!(recipe::parse("fuzzed.yaml", &taken.text).as_ref(), Ok(&taken));
-            assert_eq!(recipe::meeting::find(&taken, [&taken]), recipe::meeting::find(&taken, []));
+            let mut places = recipe::meeting::Places::default();
+            let alone = places.find(&taken);
+            places.put(&taken);
+            assert_eq!(places.find(&taken), alone);
         }
         Err(errors) => placed(&errors, bytes),
     }

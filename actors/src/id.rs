@@ -95,6 +95,13 @@ pub struct TargetKey {
     pub target: TargetName,
 }
 
+impl TargetKey {
+    /// No target of the recipe comes before it: names begin with a letter or digit.
+    pub fn first_of(recipe: &RecipeId) -> Self {
+        Self { recipe: recipe.clone(), target: TargetName("0".into()) }
+    }
+}
+
 impl fmt::Display for TargetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.recipe, self.target)

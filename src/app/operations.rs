@@ -18,8 +18,9 @@ use super::governing::BlockedTarget;
 use super::notes;
 use super::removal::begun_offsets;
 use super::world::World;
+use crate::recipe::meeting::Places;
 use crate::recipe::model::{Adapter, From, Recipe, Target};
-use crate::recipe::{self, Diagnostics, heart, meeting, schedule};
+use crate::recipe::{self, Diagnostics, heart, schedule};
 use crate::store::{Applied, AppliedTarget, Change, RecipeChange, StoredRecipe as Stored};
 
 /// Why an operation was not carried out.
@@ -71,12 +72,13 @@ pub struct How {
 pub struct Operations {
     pub(super) world: Arc<World>,
     root: Addr<Root>,
-    pub(super) one_at_a_time: Mutex<()>,
+    /// Held by who changes something; where all targets write.
+    pub(super) one_at_a_time: Mutex<Places>,
 }
 
 impl Operations {
     pub(super) fn new(world: Arc<World>, root: Addr<Root>) -> Self {
-        Self { world, root, one_at_a_time: Mutex::new(()) }
+        Self { world, root, one_at_a_time: Mutex::default() }
     }
 
     pub async fn apply(self: &Arc<Self>, id: &RecipeId, text: &str, how: How, by: &str) -> Result<Outcome, Refused> {
@@ -89,14 +91,14 @@ impl Operations {
         if new.id != *id {
             return Err(Refused::BadRequest(format!("the recipe's id is `{}`, the address says `{id}`", new.id)));
         }
-        let _guard = self.one_at_a_time.lock().await;
+        let mut places = self.one_at_a_time.lock().await;
         let stored = self.world.store.recipe(id);
         let current = stored.as_ref().map(parse_stored).transpose()?;
         let diff = current.as_ref().map(|current| recipe::diff(current, &new));
         if let Some(why) = diff.as_ref().and_then(|diff| diff.refused.first()) {
             return Err(Refused::conflict(why));
         }
-        self.check_targets(current.as_ref(), &new)?;
+        self.check_targets(&places, current.as_ref(), &new)?;
         let blocked = self.check_policies(&new)?;
         let zone = self.world.settings().config.timezone;
         let revision = self.world.store.next_revision(id);
@@ -137,6 +139,7 @@ impl Operations {
             stored.as_ref()?.targets.get(&target.name).filter(|_| same).map(|target| target.revision)
         };
         let applied = self.record_applied(&new, stored.as_ref(), &kept, &removed, by).await;
+        self.note_places(&mut places, id);
         // Also after a failure: what was ended for the change goes on.
         if applied.is_ok() || stored.is_some() {
             self.start(id).await?;
@@ -202,9 +205,10 @@ impl Operations {
     /// Makes all deliveries anew, and starts what is not running: at the start of the node, and after a reload.
     /// A recipe that can't be started does not keep the others from it.
     pub(super) async fn start_all(&self) {
-        let _guard = self.one_at_a_time.lock().await;
+        let mut places = self.one_at_a_time.lock().await;
         let _ = self.root.send(ReloadAll).await;
         let recipes = self.world.store.recipes();
+        recipes.iter().for_each(|stored| self.note_places(&mut places, &stored.id));
         // What is not started now is still needed later.
         recipes.iter().for_each(|stored| self.register_readers(stored));
         for recipe in recipes {
@@ -354,12 +358,18 @@ impl Operations {
         if all.is_empty() { Ok(blocked) } else { Err(Refused::Blocked { why: all.join("\n"), blocked }) }
     }
 
+    /// Where the targets of a recipe write, as the store has it now.
+    pub(super) fn note_places(&self, places: &mut Places, id: &RecipeId) {
+        match self.world.store.recipe(id).and_then(|stored| parse_stored(&stored).ok()) {
+            Some(recipe) => places.put(&recipe),
+            None => places.remove(id),
+        }
+    }
+
     /// What the recipe alone can't tell: two targets of a node never write to one file, none leads where the node
     /// connects to nothing, and a target that is served in another way is another target.
-    fn check_targets(&self, current: Option<&Recipe>, new: &Recipe) -> Result<(), Refused> {
-        let others: Vec<Recipe> =
-            self.world.store.recipes().iter().filter_map(|other| parse_stored(other).ok()).collect();
-        if let Some(meeting) = meeting::find(new, &others) {
+    fn check_targets(&self, places: &Places, current: Option<&Recipe>, new: &Recipe) -> Result<(), Refused> {
+        if let Some(meeting) = places.find(new) {
             return Err(Refused::conflict(meeting.to_string()));
         }
         let settings = self.world.settings();

@@ -24,12 +24,13 @@ impl Operations {
     }
 
     async fn carry_out_delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
-        let _guard = self.one_at_a_time.lock().await;
+        let mut places = self.one_at_a_time.lock().await;
         let stored = self.stored(id)?;
         let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
         self.check_backlog(id, &targets, abandon)?;
         self.tell(Remove(id.clone())).await?;
         let deleted = self.record_deleted(id, &targets, abandon, by).await;
+        self.note_places(&mut places, id);
         if deleted.is_err() {
             self.start(id).await?;
         }

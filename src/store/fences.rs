@@ -1,10 +1,10 @@
 //! Which incarnation of a delivery may write. In memory only: no incarnation outlives the process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use hms_actors::failure::Failure;
-use hms_actors::id::{Epoch, TargetKey};
+use hms_actors::id::{Epoch, RecipeId, TargetKey};
 
 use super::group::lock;
 use crate::fault;
@@ -16,7 +16,7 @@ pub(super) struct Fences(Mutex<Epochs>);
 struct Epochs {
     /// One counter for all targets: a name that is used again never meets an epoch of its predecessor.
     last: Epoch,
-    current: HashMap<TargetKey, Epoch>,
+    current: BTreeMap<TargetKey, Epoch>,
 }
 
 impl Fences {
@@ -43,8 +43,14 @@ impl Fences {
         lock(&self.0).current.remove(target);
     }
 
-    /// Closes the fences of all targets but these.
-    pub fn retain(&self, lives: impl Fn(&TargetKey) -> bool) {
-        lock(&self.0).current.retain(|target, _| lives(target));
+    /// Closes the fences of all targets of a recipe but these.
+    pub fn retain(&self, recipe: &RecipeId, lives: impl Fn(&TargetKey) -> bool) {
+        let current = &mut lock(&self.0).current;
+        let of_it = current.range(TargetKey::first_of(recipe)..).map(|(target, _)| target);
+        let of_it = of_it.take_while(|target| target.recipe == *recipe);
+        let gone: Vec<TargetKey> = of_it.filter(|target| !lives(target)).cloned().collect();
+        for target in gone {
+            current.remove(&target);
+        }
     }
 }

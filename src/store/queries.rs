@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
-use hms_actors::id::{Offset, RecipeId, Revision, TargetKey};
+use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey};
 use hms_actors::policy::circuit::CircuitMemory;
 use hms_actors::settled::Settled;
 use hms_actors::work::Work;
 use tokio::sync::watch;
 
 use super::record::RecipeChange;
-use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
+use super::state::{DeadLetter, StoredRecipe, Target, Ticket, TicketState};
 use super::{Store, keyed, work, writer};
 use crate::proof::canonical;
 
@@ -43,7 +43,8 @@ impl Store {
 
     fn target_ids(&self, recipe: &RecipeId) -> Vec<u64> {
         let state = self.core.state();
-        state.targets.iter().filter(|(key, _)| key.recipe == *recipe).map(|(_, target)| target.id).collect()
+        let targets = state.targets.range(TargetKey::first_of(recipe)..);
+        targets.take_while(|(key, _)| key.recipe == *recipe).map(|(_, target)| target.id).collect()
     }
 
     /// All recipes that are not deleted, by id.
@@ -143,6 +144,16 @@ impl Store {
     /// What a target has behind it.
     pub fn settled(&self, target: &TargetKey) -> Option<Settled> {
         self.core.state().targets.get(target).map(|target| target.settled.clone())
+    }
+
+    /// The oldest offset that each target has not settled, with its feed.
+    pub fn checkpoints(&self) -> Vec<(FeedName, TargetKey, Offset)> {
+        let state = self.core.state();
+        let of = |(key, target): (&TargetKey, &Target)| {
+            let feed = state.recipes.get(&key.recipe)?.feed.clone();
+            Some((feed, key.clone(), target.settled.below()))
+        };
+        state.targets.iter().filter_map(of).collect()
     }
 
     /// What a target has begun last.

@@ -142,9 +142,9 @@ impl Writer {
         let last = state.last_ticket_change;
         self.core.ticket_changes.send_if_modified(|known| std::mem::replace(known, last) != last);
         if let Some(Effect::Record(record)) = outcome.effects.last()
-            && matches!(record.body, Body::Recipe(_))
+            && let Body::Recipe(change) = &record.body
         {
-            self.core.fences.retain(|target| state.targets.contains_key(target));
+            self.core.fences.retain(&change.recipe, |target| state.targets.contains_key(target));
         }
     }
 }
