@@ -27,7 +27,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
-use hms_actors::id::TargetKey;
 use hms_actors::node::{List, Node as Root, Shutdown};
 use hms_actors::ports::Clock;
 use secrecy::SecretString;
@@ -202,18 +201,23 @@ async fn open_stores(
     let open = move || {
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| StartError::Part(format!("{}: {error}", config.data_dir.display())))?;
-        let known = anchors::known(&config.anchors);
-        let store = Store::open(&config.data_dir, clock.clone()).map_err(StartError::of)?;
-        let notary = store.notary(&config.data_dir, key, Pace::default(), &known).map_err(StartError::of)?;
+        let (events, for_feeds) = (config.data_dir.join("events"), clock.clone());
         let options = feeds::Options {
             retention: config.retention,
             dedupe_window: config.dedupe_window,
             disk: config.limits.disk,
             feed_disk: config.limits.feed_disk,
-            ..feeds::Options::new(Arc::new(move || clock.now()))
+            ..feeds::Options::new(Arc::new(move || for_feeds.now()))
         };
-        let feeds = FeedLog::open(&config.data_dir.join("events"), options).map_err(StartError::of)?;
-        Ok((store, notary, feeds))
+        // Side by side: each reads files of its own.
+        std::thread::scope(|both| {
+            let feeds = both.spawn(|| FeedLog::open(&events, options));
+            let known = anchors::known(&config.anchors);
+            let store = Store::open(&config.data_dir, clock).map_err(StartError::of)?;
+            let notary = store.notary(&config.data_dir, key, Pace::default(), &known).map_err(StartError::of)?;
+            let feeds = feeds.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok((store, notary, feeds.map_err(StartError::of)?))
+        })
     };
     tokio::task::spawn_blocking(open).await.map_err(StartError::of)?
 }
@@ -223,17 +227,13 @@ async fn keep_house(world: Arc<World>) {
     loop {
         tick.tick().await;
         advance_readers(&world);
+        world.metrics.tidy();
     }
 }
 
 /// Tells the feeds which events every reader has passed.
 fn advance_readers(world: &World) {
-    for recipe in world.store.recipes() {
-        for target in recipe.targets.keys() {
-            let key = TargetKey { recipe: recipe.id.clone(), target: target.clone() };
-            if let Some(settled) = world.store.settled(&key) {
-                world.feeds.advance(&recipe.feed, &reader(&recipe.id, target), settled.below());
-            }
-        }
+    for (feed, key, below) in world.store.checkpoints() {
+        world.feeds.advance(&feed, &reader(&key.recipe, &key.target), below);
     }
 }

@@ -50,7 +50,6 @@ pub struct Metrics {
     targets: Mutex<HashMap<TargetKey, Target>>,
 }
 
-#[derive(Clone)]
 struct Target {
     success: Counter,
     late: Counter,
@@ -86,9 +85,8 @@ impl Metrics {
     }
 
     pub fn attempted(&self, key: &TargetKey, failure: Option<FailureKind>, events: u64) {
-        let target = self.target(key);
         match failure {
-            None => target.delivered.increment(1),
+            None => self.of(key, |target| target.delivered.increment(1)),
             Some(kind) => {
                 self.counter(ATTEMPTS, labels(key, Some(("outcome", kind.as_str())))).increment(1);
                 self.counter(FAIL, labels(key, Some(("kind", kind.as_str())))).increment(events);
@@ -103,12 +101,13 @@ impl Metrics {
     }
 
     pub fn delivered(&self, key: &TargetKey, waited: Duration) {
-        let target = self.target(key);
-        target.success.increment(1);
-        target.delivery.record(waited.as_secs_f64());
-        if waited > LATE {
-            target.late.increment(1);
-        }
+        self.of(key, |target| {
+            target.success.increment(1);
+            target.delivery.record(waited.as_secs_f64());
+            if waited > LATE {
+                target.late.increment(1);
+            }
+        });
     }
 
     pub fn restarted(&self, recipe: &RecipeId, actor: &str) {
@@ -124,18 +123,20 @@ impl Metrics {
 
     /// What is derived when somebody looks.
     pub fn set_backlog(&self, key: &TargetKey, events: u64) {
-        self.target(key).backlog.set(events as f64);
+        self.of(key, |target| target.backlog.set(events as f64));
     }
 
     /// `opened` is how often it went from closed to open, ever: what is stored of the circuit says it.
     pub fn set_circuit(&self, key: &TargetKey, state: CircuitState, opened: u64) {
-        let target = self.target(key);
-        target.circuit.set(match state {
+        let state = match state {
             CircuitState::Closed => 0.0,
             CircuitState::HalfOpen => 1.0,
             CircuitState::Open | CircuitState::ForcedOpen => 2.0,
+        };
+        self.of(key, |target| {
+            target.circuit.set(state);
+            target.opened.absolute(opened);
         });
-        target.opened.absolute(opened);
     }
 
     /// The targets that there are: series of others are no longer shown. One that comes back counts on.
@@ -170,10 +171,15 @@ impl Metrics {
         self.refusals(why).increment(1);
     }
 
+    /// Adds up what was measured since the last time: until then each value is kept.
+    pub fn tidy(&self) {
+        self.handle.run_upkeep();
+    }
+
     /// The text for `/metrics`.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
-        self.handle.run_upkeep();
+        self.tidy();
         let text = self.handle.render();
         let targets = self.lock();
         let mut kept = String::with_capacity(text.len());
@@ -185,10 +191,11 @@ impl Metrics {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn target(&self, key: &TargetKey) -> Target {
+    /// Does something to a target's series.
+    fn of(&self, key: &TargetKey, change: impl FnOnce(&Target)) {
         let mut targets = self.lock();
         if let Some(target) = targets.get(key) {
-            return target.clone();
+            return change(target);
         }
         let keyed = |name: &'static str| Key::from_parts(name, labels(key, None));
         let target = Target {
@@ -200,8 +207,8 @@ impl Metrics {
             circuit: self.recorder.register_gauge(&keyed(CIRCUIT), &METADATA),
             opened: self.counter(OPENED, labels(key, None)),
         };
-        targets.insert(key.clone(), target.clone());
-        target
+        change(&target);
+        targets.insert(key.clone(), target);
     }
 
     fn refusals(&self, why: Refusal) -> Counter {
