@@ -15,6 +15,9 @@ pub(super) trait Log: Send + 'static {
 
     /// Does all the jobs with one sync. One answer for each, in order.
     fn commit(&mut self, jobs: Vec<Self::Job>) -> Vec<Result<Self::Answer, Failure>>;
+
+    /// Called when all are answered: for what nobody waits for.
+    fn tidy(&mut self) {}
 }
 
 /// The handle of a log's thread.
@@ -60,6 +63,7 @@ impl<L: Log> Committer<L> {
                     // A caller that is gone has been told nothing and will open a new incarnation.
                     let _ = waiter.send(answer);
                 }
+                log.tidy();
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);

@@ -228,15 +228,15 @@ impl Log for Keyed {
         if written.is_ok() {
             places.into_iter().for_each(|(key, place)| self.note(key, place));
         }
-        let answers = drafted
-            .into_iter()
-            .map(|drafted| match drafted? {
-                Drafted::Write => written.clone().map(|()| None),
-                Drafted::Read(key) => self.get(key),
-            })
-            .collect();
+        let answer = |drafted: Result<Drafted, Failure>| match drafted? {
+            Drafted::Write => written.clone().map(|()| None),
+            Drafted::Read(key) => self.get(key),
+        };
+        drafted.into_iter().map(answer).collect()
+    }
+
+    fn tidy(&mut self) {
         self.compact_if_worth_it();
-        answers
     }
 }
 

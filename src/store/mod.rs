@@ -117,7 +117,7 @@ struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { segment: 64 << 20, garbage: 16 << 20, reserve: 8 << 20 }
+        Self { segment: 64 << 20, garbage: 32 << 20, reserve: 8 << 20 }
     }
 }
 

@@ -27,6 +27,7 @@ fn keyed(path: &Path) -> Result<Keyed, Failure> {
 fn put(journal: &mut Keyed, key: u64, value: &[u8]) {
     let values = vec![(key, value.to_vec())];
     journal.commit(vec![Job::Put { values, guard: None }]).remove(0).unwrap();
+    journal.tidy();
 }
 
 #[test]
