@@ -18,7 +18,7 @@ use crate::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, Timestam
 use crate::policy::circuit::CircuitMemory;
 use crate::receipt::{Cause, Entry, Receipt, Transport};
 use crate::settled::Settled;
-use crate::work::{Place, Work};
+use crate::work::{Place, Row, Work};
 
 /// The node's wall clock. Durations are measured with tokio's clock, never with this one.
 pub trait Clock {
@@ -213,6 +213,11 @@ pub trait FilePartner {
 
     /// The rows of the events, each with its line end. Refused names the first event that can't be encoded.
     fn encode(&self, events: &[Event]) -> Result<Rows, Failure>;
+
+    /// The same, with what a plan keeps of each event. It may be done on a thread of its own, while other things go on.
+    async fn render(&self, events: Vec<Event>) -> Result<(Vec<Row>, Rows), Failure> {
+        self.encode(&events).map(|rows| (Row::of(&events, &rows), rows))
+    }
 
     /// A live, authenticated connection, made new: an older one of this partner is shut down first.
     async fn connect(&self, place: &Place) -> Result<Box<dyn FileHost>, Failure>;

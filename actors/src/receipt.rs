@@ -23,7 +23,7 @@ pub enum Receipt {
     /// Where the row stands: `file_offset` and `length` are the event's own row.
     /// `fsync` is false when the server does not offer it. `transport` is that of the connection over which it was
     /// settled: after a cut that may be another one than that over which the bytes went.
-    File { path: String, file_offset: u64, length: u64, fsync: bool, transport: Option<Transport> },
+    File { path: Arc<str>, file_offset: u64, length: u64, fsync: bool, transport: Option<Transport> },
     /// An operator said that it arrived.
     Operator,
 }

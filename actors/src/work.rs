@@ -1,10 +1,14 @@
 //! Work that was begun and must be finished as it was begun: units of requests, and append plans
 //! that hold their bytes. Stored durably before the first byte leaves the node.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Event;
 use crate::id::{Offset, Revision, Timestamp};
+use crate::ports::Rows;
 
 /// What a target has begun. One value per target; a new one replaces the old.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +57,7 @@ impl FileWork {
             anchor: [0; 32],
             bytes: Bytes::new(),
             lead: 0,
-            rows: Vec::new(),
+            rows: Arc::default(),
             letter: None,
         };
         Self { plan, ready: false }
@@ -86,8 +90,8 @@ pub struct Plan {
     pub bytes: Bytes,
     /// Bytes before the first row: a line end that the file lacked, or a header.
     pub lead: u32,
-    /// The events, with the length of each one's row, in order.
-    pub rows: Vec<Row>,
+    /// The events, with the length of each one's row, in order. Shared: a plan is passed on often.
+    pub rows: Arc<[Row]>,
     /// The dead letter that this delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letter: Option<u64>,
@@ -99,6 +103,17 @@ pub struct Row {
     pub id: String,
     pub published: Timestamp,
     pub length: u32,
+}
+
+impl Row {
+    /// Of each of the events.
+    pub fn of(events: &[Event], rows: &Rows) -> Vec<Self> {
+        let row = |(event, &length): (&Event, &u32)| {
+            let Event { offset, id, published, .. } = event;
+            Self { offset: *offset, id: id.clone(), published: *published, length }
+        };
+        events.iter().zip(&rows.lengths).map(row).collect()
+    }
 }
 
 impl Plan {

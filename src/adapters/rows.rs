@@ -1,13 +1,16 @@
 //! What the two file adapters share: how events become rows, and where a path comes from.
 //! Not here: how bytes get into a file.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, Timestamp};
 use hms_actors::ports::Rows;
+use hms_actors::work::Row;
 
-use crate::formats::{Shape, Writer};
+use crate::formats::{Records, Shape};
 use crate::recipe::model::{FileFormat, FileTarget};
 
 /// A compiled path template: the moment of the plan and the batch's `(first, last)` offset → the path.
@@ -28,35 +31,53 @@ impl RowFormat {
     pub fn encode(&self, events: &[Event]) -> Result<Rows, Failure> {
         // A plan begins with today's key; from then on its bytes are stored.
         let writer = self.shape.open(0)?;
-        let mut bytes = Vec::new();
-        let mut lengths = Vec::with_capacity(events.len());
-        for event in events {
-            let start = bytes.len();
-            self.row(&writer, event, &mut bytes)?;
-            let too_long = |_| Failure::refused(format!("event `{}` makes a row of over 4 GiB", event.id));
-            lengths.push(u32::try_from(bytes.len() - start).map_err(too_long)?);
-        }
+        let (bytes, lengths) = match self.target.format {
+            FileFormat::Csv => {
+                let mut records = Records::new(self.target.line_end);
+                let lengths = lengths(events, |event| {
+                    writer.csv(event, &mut records)?;
+                    Ok(records.length())
+                })?;
+                (records.into_bytes(), lengths)
+            }
+            FileFormat::JsonLines => {
+                let mut bytes = Vec::new();
+                let lengths = lengths(events, |event| {
+                    writer.json(event, &mut bytes)?;
+                    bytes.extend_from_slice(self.target.line_end.as_bytes());
+                    Ok(bytes.len())
+                })?;
+                (bytes, lengths)
+            }
+        };
         Ok(Rows { header: self.header(), bytes: bytes.into(), lengths })
     }
 
-    fn row(&self, writer: &Writer<'_>, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {
-        match self.target.format {
-            FileFormat::Csv => writer.csv(event, self.target.line_end, out),
-            FileFormat::JsonLines => {
-                writer.json(event, out)?;
-                out.extend_from_slice(self.target.line_end.as_bytes());
-                Ok(())
-            }
-        }
-    }
-
     fn header(&self) -> Bytes {
-        let mut header = Vec::new();
+        let mut header = Records::new(self.target.line_end);
         if self.target.header && self.target.format == FileFormat::Csv {
-            self.shape.csv_header(self.target.line_end, &mut header);
+            self.shape.csv_header(&mut header);
         }
-        header.into()
+        header.into_bytes().into()
     }
+}
+
+/// The length of each event's row; `write` says where it ends.
+fn lengths(events: &[Event], mut write: impl FnMut(&Event) -> Result<usize, Failure>) -> Result<Vec<u32>, Failure> {
+    let mut start = 0;
+    let mut length = |event: &Event| {
+        let end = write(event)?;
+        let too_long = |_| Failure::refused(format!("event `{}` makes a row of over 4 GiB", event.id));
+        u32::try_from(end - std::mem::replace(&mut start, end)).map_err(too_long)
+    };
+    events.iter().map(&mut length).collect()
+}
+
+/// See [`hms_actors::ports::FilePartner::render`].
+pub async fn render(format: Arc<RowFormat>, events: Vec<Event>) -> Result<(Vec<Row>, Rows), Failure> {
+    let render = move || format.encode(&events).map(|rows| (Row::of(&events, &rows), rows));
+    let rendering = tokio::task::spawn_blocking(render);
+    rendering.await.map_err(|panic| Failure::node(format!("rows can't be rendered: {panic}")))?
 }
 
 #[cfg(test)]

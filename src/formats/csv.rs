@@ -28,12 +28,30 @@ pub(super) fn cell<'a>(event: &Event, name: &str, sent: Option<&'a Sent<'a>>) ->
     Ok(text)
 }
 
-/// One record with its line end.
-pub(super) fn record<'a>(cells: impl Iterator<Item = &'a str>, end: LineEnd, out: &mut Vec<u8>) {
-    let terminator = match end {
-        LineEnd::Lf => Terminator::Any(b'\n'),
-        LineEnd::CrLf => Terminator::CRLF,
-    };
-    let mut writer = WriterBuilder::new().terminator(terminator).buffer_capacity(256).from_writer(out);
-    writer.write_record(cells).and_then(|()| Ok(writer.flush()?)).expect("one record of any width, into memory");
+/// Records, one after the other, each with its line end.
+pub struct Records(csv::Writer<Vec<u8>>);
+
+impl Records {
+    pub fn new(end: LineEnd) -> Self {
+        let terminator = match end {
+            LineEnd::Lf => Terminator::Any(b'\n'),
+            LineEnd::CrLf => Terminator::CRLF,
+        };
+        // Without `fields` each event has columns of its own.
+        Self(WriterBuilder::new().terminator(terminator).flexible(true).from_writer(Vec::new()))
+    }
+
+    pub(super) fn push<'a>(&mut self, cells: impl Iterator<Item = &'a str>) {
+        let written = self.0.write_record(cells).and_then(|()| Ok(self.0.flush()?));
+        written.expect("one record of any width, into memory");
+    }
+
+    /// Bytes so far.
+    pub fn length(&self) -> usize {
+        self.0.get_ref().len()
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_inner().expect("all of it is flushed, into memory")
+    }
 }

@@ -11,4 +11,5 @@ mod key;
 mod object;
 mod shape;
 
+pub use csv::Records;
 pub use shape::{Shape, Writer};

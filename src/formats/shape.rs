@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use hms_actors::event::{Event, Key};
 use hms_actors::failure::Failure;
-use hms_actors::settings::LineEnd;
 
+use super::csv::{self, Records};
 use super::object::{Object, Value};
-use super::{csv, json, key};
+use super::{json, key};
 use crate::privacy::{Cover, Guard, Opened};
 use crate::recipe::model::Source;
 
@@ -100,9 +100,9 @@ impl Shape {
     }
 
     /// The CSV header record with its line end. Nothing if the recipe names no `fields`: then each event has its own.
-    pub fn csv_header(&self, end: LineEnd, out: &mut Vec<u8>) {
+    pub fn csv_header(&self, out: &mut Records) {
         if let Some(projection) = &self.projection {
-            csv::record(projection.fields.iter().map(|field| field.partner.as_str()), end, out);
+            out.push(projection.fields.iter().map(|field| field.partner.as_str()));
         }
     }
 
@@ -132,14 +132,14 @@ impl Writer<'_> {
     /// One CSV record (RFC 4180) with its line end. Null and absent are empty, nested values are JSON text.
     /// Refused: what [`Writer::json`] refuses, and text that a CSV file can't hold (a NUL character, half of a
     /// surrogate pair). Nothing is written then.
-    pub fn csv(&self, event: &Event, end: LineEnd, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub fn csv(&self, event: &Event, out: &mut Records) -> Result<(), Failure> {
         let object = Object::of(event)?;
         let columns = self.columns(event, &object)?;
         let cells = columns
             .iter()
             .map(|column| csv::cell(event, column.name, column.sent.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
-        csv::record(cells.iter().map(AsRef::as_ref), end, out);
+        out.push(cells.iter().map(AsRef::as_ref));
         Ok(())
     }
 

@@ -157,7 +157,7 @@ mod tests {
             }),
             ("/[a\n\u{7f}]?", number.clone(), number, any::<bool>(), transport).prop_map(
                 |(path, file_offset, length, fsync, transport)| Receipt::File {
-                    path,
+                    path: path.into(),
                     file_offset,
                     length,
                     fsync,

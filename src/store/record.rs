@@ -2,6 +2,7 @@
 //! `audit.rs`; what records change is `state.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hms_actors::event::EventRef;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
@@ -292,7 +293,7 @@ impl From<Receipt> for Proof {
             }
             Receipt::File { path, file_offset, length, fsync, transport } => {
                 let (fsync, transport) = ((!fsync).then_some(false), transport.map(agreed));
-                Self::File { path, file_offset, length, fsync, transport }
+                Self::File { path: path.to_string(), file_offset, length, fsync, transport }
             }
             Receipt::Operator => Self::Word(Word::Operator),
         }

@@ -10,6 +10,7 @@ mod plan;
 pub mod recover;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -20,10 +21,11 @@ use crate::event::{Event, EventRef};
 use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, Offset, Revision, TargetKey, Timestamp};
 use crate::ports::{Clock, FileHost, FilePartner, Ledger, Partners, Synced, WriteTo};
-use crate::receipt::{Cause, Entry, Receipt};
+use crate::receipt::{Cause, Entry, Receipt, Transport};
 use crate::settings::{FileSettings, OnDoubt};
-use crate::work::{FileWork, Place, Plan, Row, Work};
+use crate::work::{FileWork, Place, Plan, Work};
 
+pub use plan::Rendered;
 use recover::{Range, Seen, Verdict};
 
 /// How much before the planned offset the anchor covers.
@@ -85,9 +87,34 @@ struct Connection {
 /// whatever else follows from the success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
-    pub receipts: Vec<Entry>,
+    plan: Plan,
+    attempt: u32,
+    synced: Synced,
+    transport: Option<Transport>,
+}
+
+impl Arrived {
+    pub fn receipts(&self) -> impl Iterator<Item = Entry> {
+        let path: Arc<str> = self.plan.place.path.as_str().into();
+        self.plan.pieces().map(move |(row, file_offset, bytes)| Entry::Delivered {
+            event: EventRef { offset: row.offset, id: row.id.clone() },
+            attempt: self.attempt,
+            payload_sha256: Sha256::digest(bytes).into(),
+            receipt: Receipt::File {
+                path: path.clone(),
+                file_offset,
+                length: u64::from(row.length),
+                fsync: self.synced.0,
+                transport: self.transport.clone(),
+            },
+            letter: self.plan.letter,
+        })
+    }
+
     /// Of each event its offset and when it was published.
-    pub events: Vec<(Offset, Timestamp)>,
+    pub fn events(&self) -> impl Iterator<Item = (Offset, Timestamp)> {
+        self.plan.rows.iter().map(|row| (row.offset, row.published))
+    }
 }
 
 impl Appender {
@@ -138,6 +165,19 @@ impl Appender {
         self.after(result)
     }
 
+    /// The same for events that are rendered already.
+    pub async fn deliver_rendered(&mut self, rendered: Rendered) -> Result<Arrived, Failure> {
+        self.attempts += 1;
+        self.letter = None;
+        let result = self.plan_and_write_rendered(rendered, &[]).await;
+        self.after(result)
+    }
+
+    /// Who renders events as they are to be planned next.
+    pub fn renders(&mut self) -> Result<Rc<dyn FilePartner>, Failure> {
+        self.partner(self.revision)
+    }
+
     /// One attempt to finish the plan that is open. `events` reads its events again, for the case that
     /// they must be planned anew.
     pub async fn finish(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
@@ -149,7 +189,7 @@ impl Appender {
     /// A dead letter will be planned as soon as that can be; a restart remembers it.
     pub async fn promise(&mut self, letter: u64) -> Result<(), Failure> {
         let mut work = self.last.clone().unwrap_or_else(FileWork::nothing);
-        work.plan.rows.clear();
+        work.plan.rows = Arc::default();
         work.plan.letter = Some(letter);
         self.tools.begin(&work).await?;
         self.last = Some(work);
@@ -160,7 +200,7 @@ impl Appender {
     pub async fn forget(&mut self) -> Result<(), Failure> {
         let Some(work) = &mut self.last else { return Ok(()) };
         let mut forgotten = work.clone();
-        forgotten.plan.rows.clear();
+        forgotten.plan.rows = Arc::default();
         forgotten.plan.letter = None;
         self.tools.begin(&forgotten).await?;
         *work = forgotten;
@@ -237,20 +277,28 @@ impl Appender {
                 self.tools.foreign_writer(format!("{}: {why}", work.plan.place.path), self.attempts).await?;
                 if let Some(last) = &mut self.last {
                     // What the plan says of the file is no longer how we left it.
-                    last.plan.rows.clear();
+                    last.plan.rows = Arc::default();
                 }
-                Box::pin(self.plan_and_write(events)).await
+                self.plan_anew(events).await
             }
             Verdict::Doubt { why } if self.settings.on_doubt == OnDoubt::Resend => {
                 tracing::warn!(delivery = %self.tools.target, path = %work.plan.place.path, "in doubt, sending again: {why}");
                 self.let_late_writes_pass()?;
                 self.forget().await?;
-                Box::pin(self.plan_and_write(events)).await
+                self.plan_anew(events).await
             }
             Verdict::Doubt { why } | Verdict::Taken { why } => {
                 Err(Failure::doubt(format!("{}: {why}", work.plan.place.path)))
             }
         }
+    }
+
+    /// Where the events are not at hand, the next attempt does it.
+    async fn plan_anew(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
+        if events.is_empty() {
+            return Err(Failure::transient_definite("the file changed while it was written to: rows are planned anew"));
+        }
+        Box::pin(self.plan_and_write(events)).await
     }
 
     /// Carries out a stored plan: write, then look.
@@ -317,21 +365,7 @@ impl Appender {
     /// What makes the delivery done.
     fn arrived(&self, plan: &Plan, synced: Synced) -> Arrived {
         let transport = self.connection.as_ref().and_then(|connection| connection.host.transport());
-        let delivered = |(row, file_offset, bytes): (&Row, u64, &[u8])| Entry::Delivered {
-            event: EventRef { offset: row.offset, id: row.id.clone() },
-            attempt: self.attempts,
-            payload_sha256: Sha256::digest(bytes).into(),
-            receipt: Receipt::File {
-                path: plan.place.path.clone(),
-                file_offset,
-                length: u64::from(row.length),
-                fsync: synced.0,
-                transport: transport.clone(),
-            },
-            letter: plan.letter,
-        };
-        let receipts = plan.pieces().map(delivered).collect();
-        Arrived { receipts, events: plan.rows.iter().map(|row| (row.offset, row.published)).collect() }
+        Arrived { plan: plan.clone(), attempt: self.attempts, synced, transport }
     }
 
     /// Bytes that were found may not have been synced by the write that left them.

@@ -1,5 +1,7 @@
 //! Plans new rows: only on a live connection, after a look at the file, just before the write.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Appender, Arrived, look, temporary_name};
@@ -13,11 +15,32 @@ use crate::work::{FileWork, Place, Plan, Row};
 /// How often a plan is made anew because the file changed between the plan and the write.
 const TRIES: u32 = 5;
 
+/// Events as rows, and what a plan keeps of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// For the start of a new file.
+    pub header: Bytes,
+    pub bytes: Bytes,
+    pub rows: Arc<[Row]>,
+}
+
 impl Appender {
     pub(super) async fn plan_and_write(&mut self, events: &[Event]) -> Result<Arrived, Failure> {
         self.let_late_writes_pass()?;
+        let (events, rows) = encode(self.partner(self.revision)?.as_ref(), events)?;
+        let rendered = Rendered { rows: Row::of(events, &rows).into(), header: rows.header, bytes: rows.bytes };
+        self.plan_and_write_rendered(rendered, events).await
+    }
+
+    /// `events` are needed for the case that they must be planned anew.
+    pub(super) async fn plan_and_write_rendered(
+        &mut self,
+        rendered: Rendered,
+        events: &[Event],
+    ) -> Result<Arrived, Failure> {
+        self.let_late_writes_pass()?;
         for _ in 0..TRIES {
-            let work = self.plan(events).await?;
+            let work = self.plan(&rendered).await?;
             self.tools.begin(&work).await?;
             self.last = Some(work.clone());
             self.untouched = true;
@@ -49,10 +72,9 @@ impl Appender {
         self.act(verdict, work.clone(), &[]).await.map(Some)
     }
 
-    async fn plan(&mut self, events: &[Event]) -> Result<FileWork, Failure> {
+    async fn plan(&mut self, rendered: &Rendered) -> Result<FileWork, Failure> {
         let partner = self.partner(self.revision)?;
-        let (events, rows) = encode(partner.as_ref(), events)?;
-        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+        let (Some(first), Some(last)) = (rendered.rows.first(), rendered.rows.last()) else {
             return Err(Failure::node("nothing to plan"));
         };
         let moment = self.moment();
@@ -71,7 +93,7 @@ impl Appender {
         self.note_changes(&place, length).await?;
         let file_offset = length.unwrap_or(0);
         let anchor = look::anchor(self.host()?, &place.path, file_offset).await?;
-        let lead = self.lead(&place.path, file_offset, &rows).await?;
+        let lead = self.lead(&place.path, file_offset, &rendered.header).await?;
         let plan = Plan {
             revision: self.revision,
             planned_at: moment,
@@ -79,8 +101,8 @@ impl Appender {
             new_file: length.is_none(),
             anchor,
             lead: u32::try_from(lead.len()).unwrap_or(u32::MAX),
-            bytes: join(lead, &rows.bytes),
-            rows: events.iter().zip(&rows.lengths).map(|(event, &length)| row(event, length)).collect(),
+            bytes: join(lead, &rendered.bytes),
+            rows: rendered.rows.clone(),
             place,
             letter: self.letter,
         };
@@ -88,9 +110,9 @@ impl Appender {
     }
 
     /// A header at the start of a file; a line end first if the file's last line has none.
-    async fn lead(&mut self, path: &str, offset: u64, rows: &Rows) -> Result<Bytes, Failure> {
+    async fn lead(&mut self, path: &str, offset: u64, header: &Bytes) -> Result<Bytes, Failure> {
         if offset == 0 {
-            return Ok(rows.header.clone());
+            return Ok(header.clone());
         }
         let last = self.host()?.read(path, offset - 1, 1).await?;
         Ok(if last == b"\n" { Bytes::new() } else { Bytes::from_static(self.settings.line_end.as_bytes()) })
@@ -126,10 +148,6 @@ fn encode<'a>(partner: &dyn FilePartner, mut events: &'a [Event]) -> Result<(&'a
             result => return result.map(|rows| (events, rows)),
         }
     }
-}
-
-fn row(event: &Event, length: u32) -> Row {
-    Row { offset: event.offset, id: event.id.clone(), published: event.published, length }
 }
 
 fn join(lead: Bytes, rows: &Bytes) -> Bytes {

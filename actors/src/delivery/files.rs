@@ -1,5 +1,6 @@
 //! The lane of a file: rows in feed order, one write at a time, through the append protocol.
 
+mod ahead;
 mod asked;
 mod governed;
 
@@ -7,13 +8,14 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use futures_util::FutureExt;
+use futures_util::future::join;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Ended;
 use super::base::{Base, Failed};
 use super::control::NotReplayed;
-use crate::append::{Appender, Arrived, Tools};
+use crate::append::{Appender, Arrived, Rendered, Tools};
 use crate::event::{Event, EventRef};
 use crate::failure::{Failure, FailureKind};
 use crate::guard::words_of;
@@ -24,8 +26,13 @@ use crate::receipt::{Cause, Entry};
 use crate::settings::FileSettings;
 use crate::work::{Plan, Row, Work};
 
-/// Rows in one plan. Their bytes are bounded by how much of the log is read in one go.
+use ahead::Ahead;
+
+/// Rows in a plan that was not rendered ahead. Their bytes are bounded by how much of the log is read in one go.
 const MAX_ROWS: usize = 10_000;
+
+/// Receipts in one commit: as many are made while others are synced.
+const RECEIPTS: usize = 4_096;
 
 /// Who waits for a replay.
 type Waiter = oneshot::Sender<Result<(), NotReplayed>>;
@@ -40,19 +47,28 @@ struct Files {
     failed_last: Vec<Event>,
     /// Policies say no to the event that is next, or to the plan that is open.
     blocked: bool,
+    /// What comes after the last plan.
+    ahead: Option<Ahead>,
+}
+
+/// What a new plan is made of.
+enum Batch {
+    Events(Vec<Event>),
+    /// The events themselves are read again where they are needed.
+    Rendered(Rendered),
 }
 
 pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing, settings: FileSettings) -> Ended {
-    let mut lane = Files::new(base, work, standing, settings).await?;
-    lane.note_hang(base).await?;
+    let mut lane = Box::pin(Files::new(base, work, standing, settings)).await?;
+    Box::pin(lane.note_hang(base)).await?;
     loop {
         base.refresh();
-        let (answers, replays) = base.asks().await?;
+        let (answers, replays) = Box::pin(base.asks()).await?;
         for answer in answers {
-            lane.answered(base, answer).await?;
+            Box::pin(lane.answered(base, answer)).await?;
         }
         for replay in replays {
-            lane.take_replay(base, replay).await?;
+            Box::pin(lane.take_replay(base, replay)).await?;
         }
         if base.control.stopping() {
             return Ok(());
@@ -61,14 +77,14 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing
         let waits = !open.is_empty() || lane.replay.is_some() || base.settled.below() < base.until();
         let go = waits && base.room() != Room::Nothing && lane.may_ask(base, &open);
         base.show(usize::from(go), go, lane.replay.iter().map(|(letter, _)| *letter).collect());
-        let place = if go { base.pacer.try_place().await? } else { Ok(()) };
+        let place = if go { Box::pin(base.pacer.try_place()).await? } else { Ok(()) };
         if let Err(at) = place {
             base.wait(Some(at)).await;
         } else if go {
             base.control.under_way_since(Some(Instant::now()));
-            lane.attempt(base, open).await?;
+            Box::pin(lane.attempt(base, open)).await?;
             base.control.under_way_since(None);
-            base.close_policy_ticket().await?;
+            Box::pin(base.close_policy_ticket()).await?;
         } else {
             let asks = base.ask_at().filter(|_| waits && base.room() != Room::Nothing);
             base.wait([lane.appender.let_go(), asks].into_iter().flatten().min()).await;
@@ -128,7 +144,7 @@ impl Files {
             appender.is_settled();
         }
         let refused = (next, standing.tries.get(&(next, 1)).copied().unwrap_or_default());
-        Ok(Self { appender, replay, refused, failed_last: Vec::new(), blocked: false })
+        Ok(Self { appender, replay, refused, failed_last: Vec::new(), blocked: false, ahead: None })
     }
 
     /// The attempt that the incarnation before was ended for counts as a failed one.
@@ -148,7 +164,7 @@ impl Files {
         let Some(plan) = self.appender.begun() else { return Vec::new() };
         match (plan.letter, &self.replay) {
             (None, _) => plan.rows.iter().filter(|row| !base.settled.contains(row.offset)).cloned().collect(),
-            (Some(of), Some((letter, _))) if of == *letter => plan.rows.clone(),
+            (Some(of), Some((letter, _))) if of == *letter => plan.rows.to_vec(),
             (Some(_), _) => Vec::new(),
         }
     }
@@ -160,6 +176,10 @@ impl Files {
             Some(plan) if !open.is_empty() => plan.letter,
             _ => self.replay.as_ref().map(|(letter, _)| *letter),
         };
+        let ahead = self.ahead.take().filter(|ahead| open.is_empty() && letter.is_none() && ahead.is_next(base));
+        if let Some(Ahead { rendered, .. }) = ahead {
+            return self.carry_out_and_render(base, Batch::Rendered(rendered)).await;
+        }
         let events = match (self.read(base, &open, letter).await, letter) {
             (Ok(events), Some(letter)) if events.is_empty() => {
                 // Dropped meanwhile: the rest must not wait for it, whatever of it stands in the file.
@@ -180,15 +200,38 @@ impl Files {
         if events.is_empty() {
             return Ok(());
         }
+        match letter {
+            None if open.is_empty() => self.carry_out_and_render(base, Batch::Events(events)).await,
+            _ => self.carry_out(base, &open, letter, Batch::Events(events)).await,
+        }
+    }
+
+    /// Carries out a new plan, and renders what comes after it meanwhile.
+    async fn carry_out_and_render(&mut self, base: &mut Base, batch: Batch) -> Ended {
+        let ahead = self.render_ahead(base, batch.end());
+        let carried_out = self.carry_out(base, &[], None, batch);
+        let (ended, ahead) = join(carried_out, async move { ahead?.await }).await;
+        self.ahead = ahead;
+        ended
+    }
+
+    /// Plans and writes the events, or finishes the plan that is open, and settles them.
+    async fn carry_out(&mut self, base: &mut Base, open: &[Row], letter: Option<u64>, batch: Batch) -> Ended {
         let permit = base.begin_attempt().await?;
         let promised = |letter| self.appender.begun().is_some_and(|plan| plan.letter == Some(letter));
         if let Some(letter) = letter.filter(|&letter| !promised(letter)) {
             self.appender.promise(letter).await?;
         }
+        let offsets = batch.rows().map(|rows| rows.iter().map(|row| row.offset).collect::<Vec<_>>());
+        let (events, rendered) = match batch {
+            Batch::Events(events) => (events, None),
+            Batch::Rendered(rendered) => (Vec::new(), Some(rendered)),
+        };
         let attempt = async {
-            match open.is_empty() {
-                true => self.appender.deliver(&events, letter).await,
-                false => self.appender.finish(&events).await,
+            match (open.is_empty(), rendered) {
+                (true, Some(rendered)) => self.appender.deliver_rendered(rendered).await,
+                (true, None) => self.appender.deliver(&events, letter).await,
+                (false, _) => self.appender.finish(&events).await,
             }
         };
         let (result, panic) = match AssertUnwindSafe(attempt).catch_unwind().await {
@@ -202,7 +245,13 @@ impl Files {
             Ok(arrived) => self.delivered(base, permit, letter, &events, arrived).await?,
             // The ledger did not take it: what is true must be asked anew.
             Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => return Err(failure),
-            Err(failure) => self.failed(base, permit, letter, events, failure).await?,
+            Err(failure) => {
+                let events = match offsets {
+                    Some(offsets) => base.read_each(&offsets).await?,
+                    None => events,
+                };
+                self.failed(base, permit, letter, events, failure).await?;
+            }
         }
         match panic {
             None => Ok(()),
@@ -211,7 +260,7 @@ impl Files {
         }
     }
 
-    /// Makes the delivery done: the receipts, and the end of an incident, in one commit.
+    /// Makes the delivery done: the receipts, and with the last of them the end of an incident.
     async fn delivered(
         &mut self,
         base: &mut Base,
@@ -220,11 +269,19 @@ impl Files {
         events: &[Event],
         arrived: Arrived,
     ) -> Ended {
-        let mut entries = arrived.receipts;
+        let mut receipts = arrived.receipts().peekable();
+        let mut entries: Vec<Entry> = receipts.by_ref().take(RECEIPTS).collect();
+        while receipts.peek().is_some() {
+            // Some are made while others are synced. A plan of which only some have a receipt is finished after a restart.
+            let committed = base.commit_apart(entries);
+            let next = async { receipts.by_ref().take(RECEIPTS).collect() };
+            let (tickets, next) = join(committed, next).await;
+            (base.tickets, entries) = (tickets?, next);
+        }
         entries.extend(base.recovered(permit));
         base.commit(entries).await?;
         match letter {
-            None => base.delivered(arrived.events, true),
+            None => base.delivered(arrived.events(), true),
             Some(_) => {
                 events.iter().for_each(|event| base.redelivered(event.published, true));
                 self.end_replay(Ok(()));
@@ -256,7 +313,7 @@ impl Files {
         base.failed(Failed { failure: &failure, events: &tried, attempt, permit, letter, also }).await?;
         // Without a plan nothing was tried of any event.
         let planned = self.open_rows(base);
-        events.retain(|event| planned.iter().any(|row| row.offset == event.offset));
+        events.retain(|event| planned.binary_search_by_key(&event.offset, |row| row.offset).is_ok());
         self.failed_last = events;
         if failure.kind == FailureKind::Doubt {
             base.hold(&failure, attempt).await
@@ -334,6 +391,24 @@ impl Files {
     fn end_replay(&mut self, how: Result<(), NotReplayed>) {
         if let Some((_, Some(done))) = self.replay.take() {
             let _ = done.send(how);
+        }
+    }
+}
+
+impl Batch {
+    /// The offset after the last one.
+    fn end(&self) -> Offset {
+        let last = match self {
+            Self::Events(events) => events.last().map(|event| event.offset),
+            Self::Rendered(rendered) => rendered.rows.last().map(|row| row.offset),
+        };
+        last.map_or(0, |last| last + 1)
+    }
+
+    fn rows(&self) -> Option<&[Row]> {
+        match self {
+            Self::Events(_) => None,
+            Self::Rendered(rendered) => Some(&rendered.rows),
         }
     }
 }

@@ -51,7 +51,7 @@ async fn attempt(world: &World, appender: &mut Appender) -> Result<(), Failure> 
     } else {
         appender.finish(&begun).await?
     };
-    world.ledger.commit(&key(), world.ledger.epoch.get(), arrived.receipts).await.map(drop)
+    world.ledger.commit(&key(), world.ledger.epoch.get(), arrived.receipts().collect()).await.map(drop)
 }
 
 /// A file with one row of somebody's, and a write of ours whose answer never came; `arrived` bytes of it did.
@@ -247,7 +247,7 @@ fn plan(file_offset: u64, new_file: bool) -> Plan {
         anchor: [0; 32],
         bytes: "row\n".into(),
         lead: 0,
-        rows: Vec::new(),
+        rows: [].into(),
         letter: None,
     }
 }

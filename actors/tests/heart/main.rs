@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod append;
+mod backlog;
 mod failures;
 mod fakes;
 mod faults;

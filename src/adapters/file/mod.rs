@@ -4,14 +4,16 @@
 mod classify;
 mod host;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, TargetKey, Timestamp};
 use hms_actors::ports::{FileHost, FilePartner, Rows};
-use hms_actors::work::Place;
+use hms_actors::work::{Place, Row};
 
-use super::rows::{PathOf, RowFormat};
+use super::rows::{self, PathOf, RowFormat};
 use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::FileTarget;
@@ -21,7 +23,7 @@ use host::LocalHost;
 /// A target with `adapter: file`.
 pub struct LocalPartner {
     key: TargetKey,
-    rows: RowFormat,
+    rows: Arc<RowFormat>,
     path_of: PathOf,
     busy: Busy,
 }
@@ -29,7 +31,7 @@ pub struct LocalPartner {
 impl LocalPartner {
     /// `busy` is one for the node.
     pub fn new(key: TargetKey, target: &FileTarget, shape: Shape, path_of: PathOf, busy: Busy) -> Self {
-        Self { key, rows: RowFormat::new(shape, target), path_of, busy }
+        Self { key, rows: Arc::new(RowFormat::new(shape, target)), path_of, busy }
     }
 }
 
@@ -41,6 +43,10 @@ impl FilePartner for LocalPartner {
 
     fn encode(&self, events: &[Event]) -> Result<Rows, Failure> {
         self.rows.encode(events)
+    }
+
+    async fn render(&self, events: Vec<Event>) -> Result<(Vec<Row>, Rows), Failure> {
+        rows::render(self.rows.clone(), events).await
     }
 
     async fn connect(&self, _place: &Place) -> Result<Box<dyn FileHost>, Failure> {

@@ -20,9 +20,9 @@ use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, TargetKey, Timestamp};
 use hms_actors::ports::{FileHost, FilePartner, Rows};
-use hms_actors::work::Place;
+use hms_actors::work::{Place, Row};
 
-use super::rows::{PathOf, RowFormat};
+use super::rows::{self, PathOf, RowFormat};
 use crate::config::ConnectTo;
 use crate::egress::Egress;
 use crate::fault;
@@ -35,7 +35,7 @@ use stream::Line;
 pub struct SftpPartner {
     key: TargetKey,
     target: SftpTarget,
-    rows: RowFormat,
+    rows: Arc<RowFormat>,
     path_of: PathOf,
     context: SftpContext,
     /// The last session's.
@@ -57,7 +57,7 @@ pub struct SftpContext {
 
 impl SftpPartner {
     pub fn new(key: TargetKey, target: &SftpTarget, shape: Shape, path_of: PathOf, context: SftpContext) -> Self {
-        let rows = RowFormat::new(shape, &target.file);
+        let rows = Arc::new(RowFormat::new(shape, &target.file));
         Self {
             key,
             target: target.clone(),
@@ -79,6 +79,10 @@ impl FilePartner for SftpPartner {
 
     fn encode(&self, events: &[Event]) -> Result<Rows, Failure> {
         self.rows.encode(events)
+    }
+
+    async fn render(&self, events: Vec<Event>) -> Result<(Vec<Row>, Rows), Failure> {
+        rows::render(self.rows.clone(), events).await
     }
 
     async fn connect(&self, place: &Place) -> Result<Box<dyn FileHost>, Failure> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::recipe::model::From;
 use hms_actors::failure::FailureKind;
 use hms_actors::id::{FeedName, Timestamp};
+use hms_actors::settings::LineEnd;
 use proptest::prelude::*;
 
 fn source(fields: Option<&[&str]>) -> Source {
@@ -41,8 +42,8 @@ fn json(shape: &Shape, data: &str) -> Result<String, Failure> {
 }
 
 fn csv(shape: &Shape, data: &str) -> Result<String, Failure> {
-    let mut out = Vec::new();
-    shape.open(0)?.csv(&event(data), LineEnd::Lf, &mut out).map(|()| String::from_utf8(out).unwrap())
+    let mut out = Records::new(LineEnd::Lf);
+    shape.open(0)?.csv(&event(data), &mut out).map(|()| String::from_utf8(out.into_bytes()).unwrap())
 }
 
 const GRANT: &str = r#"{"grant_id":"G-1","status":"approved","amount_usd":1250.10,"lat":44.26,"lon":-72.58}"#;
@@ -124,12 +125,12 @@ fn csv_refuses_text_that_a_file_cannot_hold() {
 #[test]
 fn the_header_has_the_partners_names_and_the_line_end() {
     let shape = Shape::new(&source(Some(&["grant_id", "a,b"])), &map(&[("grant_id", "id")]));
-    let mut out = Vec::new();
-    shape.csv_header(LineEnd::CrLf, &mut out);
-    assert_eq!(out, b"id,\"a,b\"\r\n");
-    let mut none = Vec::new();
-    Shape::new(&source(None), &[]).csv_header(LineEnd::Lf, &mut none);
-    assert!(none.is_empty());
+    let mut out = Records::new(LineEnd::CrLf);
+    shape.csv_header(&mut out);
+    assert_eq!(out.into_bytes(), b"id,\"a,b\"\r\n");
+    let mut none = Records::new(LineEnd::Lf);
+    Shape::new(&source(None), &[]).csv_header(&mut none);
+    assert!(none.into_bytes().is_empty());
 }
 
 #[test]
@@ -210,9 +211,10 @@ proptest! {
         let fields: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();
         let end = if crlf { LineEnd::CrLf } else { LineEnd::Lf };
         let shape = Shape::new(&source(Some(&fields)), &[]);
-        let mut out = Vec::new();
-        shape.csv_header(end, &mut out);
-        shape.open(0).unwrap().csv(&event(&data(&values)), end, &mut out).unwrap();
+        let mut out = Records::new(end);
+        shape.csv_header(&mut out);
+        shape.open(0).unwrap().csv(&event(&data(&values)), &mut out).unwrap();
+        let out = out.into_bytes();
         prop_assert!(out.ends_with(end.as_bytes()));
 
         let mut reader = ::csv::Reader::from_reader(out.as_slice());
@@ -229,6 +231,6 @@ proptest! {
         let event = Event { data: data.into(), ..event("") };
         let writer = shape.open(0).unwrap();
         let _ = (writer.json(&event, &mut Vec::new()), shape.key(&event), writer.text(&event, "a"));
-        let _ = writer.csv(&event, LineEnd::Lf, &mut Vec::new());
+        let _ = writer.csv(&event, &mut Records::new(LineEnd::Lf));
     }
 }

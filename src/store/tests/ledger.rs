@@ -40,7 +40,7 @@ async fn every_kind_of_record_and_receipt_reads_back_as_it_was_written() {
         duration_ms: 12,
         transport: Some(Transport { protocol: "tls", algorithms: "TLSv1.3 TLS_AES_256_GCM_SHA384 X25519".into() }),
     };
-    let unsynced = Receipt::File { path: "/p".to_owned(), file_offset: 1, length: 2, fsync: false, transport: None };
+    let unsynced = Receipt::File { path: "/p".into(), file_offset: 1, length: 2, fsync: false, transport: None };
     let by = |offset, receipt| Entry::Delivered {
         event: event(offset),
         attempt: 1,

@@ -96,7 +96,7 @@ fn whole_event(offset: Offset) -> Event {
 }
 
 pub fn delivered(offset: Offset) -> Entry {
-    let (path, file_offset) = ("/inbox/a.csv".to_owned(), offset * 10);
+    let (path, file_offset) = ("/inbox/a.csv".into(), offset * 10);
     let receipt = Receipt::File { path, file_offset, length: 10, fsync: true, transport: None };
     Entry::Delivered { event: event(offset), attempt: 1, payload_sha256: [1; 32], receipt, letter: None }
 }

@@ -2,7 +2,7 @@
 //! count of failures has a part in it. What waits is asked about again by back-off, and by each new incarnation
 //! (a reload makes one).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -47,11 +47,18 @@ pub(in crate::delivery) struct Judges {
     on_deny: OnDeny,
     /// One that can't be had is asked for again when the others are dismissed.
     known: RefCell<HashMap<Revision, Judged>>,
+    /// How often they were dismissed.
+    generation: Cell<u64>,
 }
 
 impl Judges {
     pub fn new(governor: Rc<dyn Governor>, key: TargetKey, on_deny: OnDeny) -> Rc<Self> {
-        Rc::new(Self { governor, key, on_deny, known: RefCell::default() })
+        Rc::new(Self { governor, key, on_deny, known: RefCell::default(), generation: Cell::default() })
+    }
+
+    /// Another one when others are asked.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
     }
 
     /// What speaks against sending the event as `revision` has it.
@@ -77,6 +84,7 @@ impl Judges {
     /// The next question goes to new judges.
     fn dismiss(&self) {
         self.known.borrow_mut().clear();
+        self.generation.set(self.generation.get() + 1);
     }
 }
 
