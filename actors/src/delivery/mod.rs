@@ -126,7 +126,8 @@ async fn deliver(start: Start, control: Rc<Control>) {
 
 async fn incarnation(start: &Start, control: &Rc<Control>) -> Ended {
     control.under_way_since(Some(Instant::now()));
-    let (mut base, work, standing) = Base::open(start, control).await?;
+    // What waits for work is small: all that is needed for work is boxed, here and in the lanes.
+    let (mut base, work, standing) = Box::pin(Base::open(start, control)).await?;
     control.under_way_since(None);
     match &start.settings.lane {
         Lane::Requests { concurrency, max_events } => {

@@ -93,37 +93,37 @@ pub(super) async fn run(
 ) -> Ended {
     let mut lane = Requests::new(base, concurrency, max_events);
     if let Some(Work::Requests(units)) = work {
-        lane.resume(base, units, standing).await?;
+        Box::pin(lane.resume(base, units, standing)).await?;
     }
-    lane.note_hang(base).await?;
+    Box::pin(lane.note_hang(base)).await?;
     loop {
         if base.refresh() {
             // Somebody asked for a run: what waits for its retry is tried now.
             lane.hurry();
         }
-        let (answers, replays) = base.asks().await?;
+        let (answers, replays) = Box::pin(base.asks()).await?;
         for answer in answers {
-            lane.answered(base, answer).await?;
+            Box::pin(lane.answered(base, answer)).await?;
         }
         for replay in replays {
-            lane.replay(base, replay).await?;
+            Box::pin(lane.replay(base, replay)).await?;
         }
         if base.control.stopping() && lane.running.is_empty() {
             return lane.leave(base).await;
         }
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
-            lane.ask_again(base).await?;
-            lane.stage(base).await?;
-            lane.launch(base).await?;
+            Box::pin(lane.ask_again(base)).await?;
+            Box::pin(lane.stage(base)).await?;
+            Box::pin(lane.launch(base)).await?;
         }
-        base.close_policy_ticket().await?;
+        Box::pin(base.close_policy_ticket()).await?;
         let busy = lane.candidate(base, base.room()).is_some();
         base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
         base.show(lane.running.len(), busy, lane.replaying());
         let alarm = lane.alarm(base);
         tokio::select! {
-            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => lane.take(base, outcome).await?,
+            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.take(base, outcome)).await?,
             () = base.wait(alarm) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! The account of a recipe's runs: which events the last of the targets has settled, and which failed.
 //! An event counts once, in the run in which the last target settled it by delivery.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::id::{Offset, TargetName};
 use crate::settled::Settled;
@@ -9,7 +9,8 @@ use crate::settled::Settled;
 /// One recipe's account since the last line was written.
 #[derive(Debug, Default)]
 pub struct Runs {
-    targets: BTreeMap<TargetName, Target>,
+    /// A list, because they are few.
+    targets: Vec<(TargetName, Target)>,
     completed: u64,
     failed: BTreeSet<Offset>,
 }
@@ -23,29 +24,34 @@ struct Target {
 impl Runs {
     /// A target begins (again) with what it has settled.
     pub fn enter(&mut self, target: &TargetName, settled: Settled) {
-        self.targets.insert(target.clone(), Target { settled, busy: false });
+        self.leave(target);
+        self.targets.push((target.clone(), Target { settled, busy: false }));
     }
 
     pub fn leave(&mut self, target: &TargetName) {
-        self.targets.remove(target);
+        self.targets.retain(|(name, _)| name != target);
     }
 
     /// A target has something in flight, or nothing that it could try now.
     pub fn set_busy(&mut self, target: &TargetName, busy: bool) {
-        if let Some(target) = self.targets.get_mut(target) {
+        if let Some(target) = self.target(target) {
             target.busy = busy;
         }
     }
 
+    fn target(&mut self, name: &TargetName) -> Option<&mut Target> {
+        self.targets.iter_mut().find(|(of, _)| of == name).map(|(_, target)| target)
+    }
+
     /// A target settled an event: by delivery, or as a dead letter.
     pub fn settled(&mut self, target: &TargetName, offset: Offset, delivered: bool) {
-        let Some(entry) = self.targets.get_mut(target) else { return };
+        let Some(entry) = self.target(target) else { return };
         if !entry.settled.insert(offset) {
             return;
         }
         if !delivered {
             self.failed.insert(offset);
-        } else if self.targets.values().all(|target| target.settled.contains(offset)) {
+        } else if self.targets.iter().all(|(_, target)| target.settled.contains(offset)) {
             self.completed += 1;
         }
     }
@@ -57,12 +63,12 @@ impl Runs {
 
     /// How many events below `head` this target has not settled.
     pub fn waiting(&self, target: &TargetName, head: Offset) -> Option<u64> {
-        self.targets.get(target).map(|target| target.settled.waiting(head))
+        self.targets.iter().find(|(name, _)| name == target).map(|(_, target)| target.settled.waiting(head))
     }
 
     /// Nothing is in flight in any target.
     pub fn is_quiet(&self) -> bool {
-        self.targets.values().all(|target| !target.busy)
+        self.targets.iter().all(|(_, target)| !target.busy)
     }
 
     /// Closes the account: `(completed, failed)`, and begins a new one.

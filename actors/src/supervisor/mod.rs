@@ -47,7 +47,8 @@ pub struct RecipeSupervisor {
     settings: RecipeSettings,
     env: Env,
     reader: ReaderChild,
-    targets: BTreeMap<TargetName, Child>,
+    /// Boxed: a node of the map has room for eleven, and most recipes have two.
+    targets: BTreeMap<TargetName, Box<Child>>,
     frontier: Rc<Cell<Offset>>,
     /// What the next supervisor begins with, should this one die.
     released: Arc<AtomicU64>,
@@ -180,7 +181,7 @@ impl RecipeSupervisor {
             next: None,
             waiting: Vec::new(),
         };
-        self.targets.insert(name.clone(), child);
+        self.targets.insert(name.clone(), Box::new(child));
         self.start_target(ctx, &name, false);
     }
 

@@ -83,7 +83,7 @@ impl Handler<Branch> for RecipeSupervisor {
             last_panic: watch.last_panic.clone(),
             ..ActorSnapshot::new(self.settings.feed.as_str(), Kind::FeedReader, state)
         };
-        std::iter::once(reader).chain(self.targets.values().map(Child::as_actor)).collect()
+        std::iter::once(reader).chain(self.targets.values().map(|child| child.as_actor())).collect()
     }
 }
 
