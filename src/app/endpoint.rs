@@ -66,9 +66,9 @@ impl Backend for Endpoint {
     async fn publish(&self, feed: &FeedName, request: PublishRequest) -> Result<views::Published> {
         let began = Instant::now();
         refuse_own("feed", feed.as_str())?;
-        let accepted = self.world.feeds.publish(feed, publish::events(feed, &request)?).await?;
+        let taken = self.world.feeds.take(publish::events(feed, &request)?).await?;
         self.world.metrics.published(began.elapsed());
-        Ok(publish::answer(accepted))
+        Ok(publish::answer(taken.duplicates(), taken.events()))
     }
 
     async fn feeds(&self) -> Result<Vec<views::FeedView>> {

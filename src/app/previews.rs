@@ -108,7 +108,7 @@ pub(super) fn parse_event(recipe: &Recipe, json: &[u8]) -> Result<Event, String>
     let media = if structured { "application/cloudevents+json" } else { "application/json" };
     let headers = [("content-type".to_owned(), media.into())];
     let read = cloudevents::read(&recipe.source.feed, &headers, json);
-    let mut events = read.map_err(|error| format!("the event: {error}"))?;
+    let mut events = read.map_err(|error| format!("the event: {error}"))?.to_events();
     let event = events.pop().ok_or("there is no event")?;
     Ok(Event {
         offset: 0,

@@ -3,24 +3,22 @@
 
 use std::time::Duration;
 
-use hms_actors::id::FeedName;
+use hms_actors::id::{FeedName, Offset};
 
 use crate::admin::AdminError;
 use crate::admin::backend::PublishRequest;
 use crate::admin::views::{Published, PublishedEvent};
 use crate::feeds::cloudevents::{self, EnvelopeError};
-use crate::feeds::{Accepted, NewEvent, PublishError};
+use crate::feeds::{Batch, PublishError};
 
 /// The events of a request.
-pub fn events(feed: &FeedName, request: &PublishRequest) -> Result<Vec<NewEvent>, AdminError> {
+pub fn events(feed: &FeedName, request: &PublishRequest) -> Result<Batch, AdminError> {
     cloudevents::read(feed, &request.headers, &request.body).map_err(refused)
 }
 
-/// What a publisher is told of an accepted request.
-pub fn answer(accepted: Vec<Accepted>) -> Published {
-    let duplicates = accepted.iter().filter(|event| event.duplicate).count();
-    let events = accepted.into_iter().map(|event| PublishedEvent { id: event.id, offset: event.offset });
-    let events: Vec<_> = events.collect();
+/// What a publisher is told of an accepted request: of each of its events the id and the offset.
+pub fn answer<'a>(duplicates: usize, events: impl Iterator<Item = (&'a str, Offset)>) -> Published {
+    let events: Vec<_> = events.map(|(id, offset)| PublishedEvent { id: id.to_owned(), offset }).collect();
     Published { accepted: events.len() - duplicates, duplicates, events }
 }
 

@@ -96,10 +96,25 @@ pub(super) fn check_header(bytes: &[u8], number: u64) -> Header {
 
 /// Appends a frame around the payload.
 pub(super) fn put(out: &mut Vec<u8>, payload: &[u8]) {
-    let length = (payload.len() as u32).to_le_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&checksum(&length, payload).to_le_bytes());
+    let at = out.len();
+    open(out);
     out.extend_from_slice(payload);
+    close(&mut out[at..]);
+}
+
+/// Appends what stands before a payload, to be filled in when the frame is closed.
+pub(super) fn open(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0; OVERHEAD]);
+}
+
+/// Fills in what stands before the payload.
+pub(super) fn close(frame: &mut [u8]) {
+    let length = ((frame.len() - OVERHEAD) as u32).to_le_bytes();
+    frame[..4].copy_from_slice(&length);
+    // The length stands in the checksum's place for a moment: so both parts of what it covers are one.
+    frame[4..OVERHEAD].copy_from_slice(&length);
+    let crc = crc32fast::hash(&frame[4..]);
+    frame[4..OVERHEAD].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The payload of the frame at the start of `bytes`; `None` if there is no whole and valid one.

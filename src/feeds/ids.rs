@@ -15,7 +15,9 @@
 //! | | 32 × ids | id u128 (hash of feed and id), content u64 (hash), offset u64; ascending by id |
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -23,7 +25,8 @@ use std::path::PathBuf;
 use hms_actors::id::{Offset, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::record::{Cursor, View};
+use super::record::Cursor;
+use super::same::Content;
 
 const MAGIC: &[u8; 8] = b"HMSIDS01";
 const ROW: usize = 32;
@@ -42,46 +45,60 @@ pub(super) struct Known {
     pub offset: Offset,
 }
 
+/// Ids and what they were used for.
+pub(super) type Recent = HashMap<u128, Known, BuildHasherDefault<AsItIs>>;
+
 /// All ids that are remembered.
 #[derive(Debug, Default)]
 pub(super) struct Ids {
     /// Of the active segment.
-    pub recent: HashMap<u128, Known>,
+    pub recent: Recent,
     /// Of sealed and of retired segments, ascending.
     pub tables: Vec<Table>,
 }
 
 impl Ids {
-    /// The latest use of an id.
-    pub fn find(&self, id: u128) -> io::Result<Option<Known>> {
-        if let Some(&known) = self.recent.get(&id) {
-            return Ok(Some(known));
-        }
-        for table in self.tables.iter().rev().filter(|table| table.filter.may_hold(id)) {
-            if let Some(known) = table.find(id)? {
-                return Ok(Some(known));
+    /// What the tables know of these ids, the latest use of each. One table after the other: its filter stays near
+    /// while all of them are looked for.
+    pub fn in_tables(&self, ids: impl Iterator<Item = u128> + Clone) -> io::Result<Recent> {
+        let mut found = Recent::default();
+        for table in self.tables.iter().rev() {
+            for id in ids.clone().filter(|&id| table.filter.may_hold(id)) {
+                if let Entry::Vacant(unknown) = found.entry(id)
+                    && let Some(known) = table.find(id)?
+                {
+                    unknown.insert(known);
+                }
             }
         }
-        Ok(None)
+        Ok(found)
+    }
+}
+
+/// The hash of a hash.
+#[derive(Debug, Default)]
+pub(super) struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("ids are numbers");
+    }
+    fn write_u128(&mut self, id: u128) {
+        self.0 = id as u64;
+    }
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 impl Print {
-    pub fn of(event: &View<'_>) -> Self {
-        let mut id = Sha256::new();
-        id.update(event.feed.as_bytes());
-        id.update([0]); // no name holds it
-        id.update(event.id.as_bytes());
-        let mut content = Sha256::new();
-        let subject = event.subject.map_or(String::new(), |subject| format!("={subject}"));
-        for part in [event.source, event.kind, &subject] {
-            content.update((part.len() as u64).to_le_bytes());
-            content.update(part.as_bytes());
-        }
-        content.update(event.data);
-        let content: [u8; 32] = content.finalize().into();
-        let id: [u8; 32] = id.finalize().into();
-        Self { id: u128::from_be_bytes(first(&id)), content: u64::from_be_bytes(first(&content)) }
+    pub fn of(feed: &str, id: &str, content: Content<'_>) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(feed);
+        hash.update([0]); // no name holds it
+        hash.update(id);
+        let id: [u8; 32] = hash.finalize().into();
+        Self { id: u128::from_be_bytes(first(&id)), content: u64::from_be_bytes(first(&content.hash())) }
     }
 }
 
@@ -103,7 +120,7 @@ pub(super) struct Table {
 
 impl Table {
     /// The bytes of a table file.
-    pub fn encode(ids: &HashMap<u128, Known>, newest: Timestamp) -> Vec<u8> {
+    pub fn encode(ids: &Recent, newest: Timestamp) -> Vec<u8> {
         let mut rows: Vec<(u128, Known)> = ids.iter().map(|(&id, &known)| (id, known)).collect();
         rows.sort_unstable_by_key(|&(id, _)| id);
         let filter = Filter::of(rows.iter().map(|&(id, _)| id), rows.len());
@@ -221,6 +238,7 @@ fn bits_of(id: u128) -> impl Iterator<Item = usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::View;
     use super::*;
 
     fn hash(n: u64) -> u128 {
@@ -285,7 +303,8 @@ mod tests {
             view("s", "t", Some("x"), b"{}"),
             view("s", "t", None, b"{ }"),
         ];
-        let contents: std::collections::HashSet<u64> = all.iter().map(|view| Print::of(view).content).collect();
+        let content = |view: &View<'_>| Print::of(view.feed, view.id, view.into()).content;
+        let contents: std::collections::HashSet<u64> = all.iter().map(content).collect();
         assert_eq!(contents.len(), all.len());
     }
 }

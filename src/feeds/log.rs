@@ -16,7 +16,7 @@ use hms_actors::id::{FeedName, Offset, Timestamp};
 use hms_actors::ports::EventLog;
 use tokio::sync::{oneshot, watch};
 
-use super::admission::Request;
+use super::batch::{Batch, Taken};
 use super::files::Folder;
 use super::reader::{self, Span};
 use super::recovery::{OpenError, Problem, Recovered, recover};
@@ -124,9 +124,14 @@ impl FeedLog {
     /// Works from any thread and runtime. It ends when the disk answers; a caller who gives up earlier
     /// does not take the request back.
     pub async fn publish(&self, feed: &FeedName, events: Vec<NewEvent>) -> Result<Vec<Accepted>, PublishError> {
+        self.take(Batch::of(feed, &events)).await.map(|taken| taken.accepted())
+    }
+
+    /// The same for a request that is read already.
+    pub async fn take(&self, batch: Batch) -> Result<Taken, PublishError> {
         self.healthy().map_err(|message| PublishError::Unwritable { message })?;
-        let request = Request::prepare(feed, events)?;
-        let bytes = request.bytes;
+        batch.check()?;
+        let bytes = batch.bytes();
         let waiting = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
         let release = || self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
         // One request larger than the queue is let in when nothing else waits.
@@ -135,7 +140,7 @@ impl FeedLog {
             return Err(PublishError::Overloaded);
         }
         let (answer, answered) = oneshot::channel();
-        match self.jobs.try_send(Job::Publish(request, answer)) {
+        match self.jobs.try_send(Job::Publish(batch, answer)) {
             Ok(()) => answered.await.unwrap_or_else(|_| Err(self.gone())),
             Err(TrySendError::Full(_)) => {
                 release();

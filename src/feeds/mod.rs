@@ -1,7 +1,9 @@
 //! Change feeds: the durable log of events and the envelope (CloudEvents 1.0) in which they come.
 
 mod admission;
+mod batch;
 pub mod cloudevents;
+mod draft;
 mod files;
 mod frame;
 #[cfg(any(test, feature = "fuzzed"))]
@@ -21,6 +23,7 @@ mod state;
 mod tests;
 mod writer;
 
+pub use batch::{Batch, Taken};
 pub use log::{FeedInfo, FeedLog, Options, ReaderInfo};
 pub use recovery::OpenError;
 

@@ -30,6 +30,7 @@ use hms_actors::event::Event;
 use hms_actors::id::{FeedName, Offset, Timestamp};
 
 use super::NewEvent;
+use super::draft::Draft;
 
 const EVENT: u8 = 1;
 const HEADS: u8 = 2;
@@ -67,23 +68,30 @@ pub(super) struct Head {
     pub oldest: Offset,
 }
 
-/// The payload of an event that has no stamp yet.
-pub(super) fn encode(feed: &FeedName, event: &NewEvent) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FIXED + 160 + event.data.len());
-    out.push(EVENT);
-    out.resize(FIXED, 0);
+/// Appends the payload of an event that has no stamp yet.
+pub(super) fn put(out: &mut Vec<u8>, feed: &FeedName, event: &Draft<'_>) {
+    let mut head = [0; FIXED];
+    head[0] = EVENT;
+    out.extend_from_slice(&head);
     for text in [feed.as_str(), &event.id, &event.source, &event.kind] {
-        put_text(&mut out, text);
+        put_text(out, text);
     }
     for text in [&event.subject, &event.time] {
-        put_optional(&mut out, text.as_deref());
+        put_optional(out, text.as_deref());
     }
-    put_varint(&mut out, event.extensions.len() as u64);
+    put_varint(out, event.extensions.len() as u64);
     for (name, value) in &event.extensions {
-        put_text(&mut out, name);
-        put_text(&mut out, value);
+        put_text(out, name);
+        put_text(out, value);
     }
     out.extend_from_slice(&event.data);
+}
+
+/// The payload of an event that has no stamp yet.
+#[cfg(any(test, feature = "fuzzed"))]
+pub(super) fn encode(feed: &FeedName, event: &NewEvent) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, feed, &event.into());
     out
 }
 
@@ -117,7 +125,21 @@ pub(super) fn decode(payload: &[u8]) -> Option<View<'_>> {
     Some(View { stamp, feed, id, source, kind, subject, time, extensions, data: rest.0 })
 }
 
+/// The id of an event, without looking at the rest.
+pub(super) fn id_of(payload: &[u8]) -> Option<&str> {
+    let mut rest = Cursor(payload.get(FIXED..)?);
+    let feed = rest.varint()?;
+    rest.take(usize::try_from(feed).ok()?)?;
+    rest.text()
+}
+
 impl View<'_> {
+    /// A copy of its own, as its publisher gave it.
+    pub fn to_new(&self) -> NewEvent {
+        let Event { id, source, kind, subject, time, extensions, data, .. } = self.to_event();
+        NewEvent { id, source, kind, subject, time, extensions, data }
+    }
+
     /// A copy of its own: one event kept must not keep a whole read buffer.
     pub fn to_event(&self) -> Event {
         Event {

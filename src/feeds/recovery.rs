@@ -11,7 +11,7 @@ use hms_actors::id::{FeedName, Offset, Timestamp};
 
 use super::files::{Folder, IDS, INDEX, LOG};
 use super::frame::{self, Condition, HEADER, Header, Scan, Tail};
-use super::ids::{Ids, Known, Print, Table};
+use super::ids::{Ids, Known, Print, Recent, Table};
 use super::index::{self, Listed, Run};
 use super::record::{Head, decode_heads};
 use super::sealing::begin;
@@ -95,7 +95,7 @@ struct Loading<'a> {
 #[derive(Default)]
 struct Contents {
     lists: Vec<Listed>,
-    ids: HashMap<u128, Known>,
+    ids: Recent,
     since: Option<Timestamp>,
     newest: Option<Timestamp>,
 }
@@ -305,7 +305,7 @@ impl Contents {
     fn of(segment: u64, bytes: &[u8], scan: &Scan) -> Self {
         let mut contents = Self { lists: index::of_frames(segment, bytes, &scan.frames), ..Self::default() };
         for view in scan.frames.iter().filter_map(|&frame| frame::event_at(bytes, frame)) {
-            let print = Print::of(&view);
+            let print = Print::of(view.feed, view.id, (&view).into());
             contents.ids.insert(print.id, Known { content: print.content, offset: view.stamp.offset });
             contents.since.get_or_insert(view.stamp.published);
             contents.newest = contents.newest.max(Some(view.stamp.published));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use hms_actors::event::Event;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
+use super::draft::Draft;
 use super::record::View;
 
 /// Data nested deeper is compared byte for byte.
@@ -26,9 +28,30 @@ impl<'a> From<&View<'a>> for Content<'a> {
     }
 }
 
+impl<'a> From<&'a Draft<'_>> for Content<'a> {
+    fn from(event: &'a Draft<'_>) -> Self {
+        Self { source: &event.source, kind: &event.kind, subject: event.subject.as_deref(), data: &event.data }
+    }
+}
+
 impl<'a> From<&'a Event> for Content<'a> {
     fn from(event: &'a Event) -> Self {
         Self { source: &event.source, kind: &event.kind, subject: event.subject.as_deref(), data: &event.data }
+    }
+}
+
+impl Content<'_> {
+    /// Tells it from every other. It says more than `difference`: the order of keys too.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let subject = self.subject.map_or(["", ""], |subject| ["=", subject]);
+        for [mark, text] in [["", self.source], ["", self.kind], subject] {
+            hash.update(((mark.len() + text.len()) as u64).to_le_bytes());
+            hash.update(mark);
+            hash.update(text);
+        }
+        hash.update(self.data);
+        hash.finalize().into()
     }
 }
 

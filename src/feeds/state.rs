@@ -272,18 +272,19 @@ impl Feed {
         Ok(())
     }
 
-    /// Takes up an event that is on disk to stay in the active segment. The head follows by `announce`.
-    pub fn push(&mut self, segment: u64, offset: Offset, entry: Entry) {
-        match self.runs.back_mut().filter(|run| run.segment == segment && run.end() == offset) {
-            Some(run) => run.push(entry),
-            None => self.runs.push_back({
-                let mut run = Run { segment, first: offset, ..Run::EMPTY };
-                run.push(entry);
-                run
-            }),
+    /// Takes up events that are on disk to stay in the active segment. The head follows by `announce`.
+    pub fn extend(&mut self, segment: u64, first: Offset, entries: &[Entry]) {
+        if entries.is_empty() {
+            return;
         }
-        self.tail.push(entry);
-        self.bytes += u64::from(entry.length);
+        let before = self.runs.back().filter(|run| run.segment == segment && run.end() == first).copied();
+        if before.is_none() {
+            self.runs.push_back(Run { segment, first, ..Run::EMPTY });
+        }
+        let run = self.runs.back_mut().expect("there is one now");
+        entries.iter().for_each(|&entry| run.push(entry));
+        self.bytes += lengths(entries);
+        self.tail.extend_from_slice(entries);
     }
 
     /// Tells those who wait what offset comes next.

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use hms_actors::id::Timestamp;
 use tokio::sync::oneshot;
 
-use super::admission::{Group, Request};
+use super::PublishError;
+use super::admission::Group;
+use super::batch::{Batch, Taken};
 use super::files::{Folder, JournalFile, LOG};
 use super::frame;
 use super::ids::Ids;
 use super::log::Options;
 use super::record::encode_heads;
 use super::state::Shared;
-use super::{Accepted, PublishError};
 use crate::fault;
 use crate::mark::{Mark, Marked};
 
@@ -32,12 +33,12 @@ const SOON: Duration = Duration::from_millis(100);
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    Publish(Request, Answer),
+    Publish(Batch, Answer),
     Maintain(Timestamp, oneshot::Sender<()>),
     Close,
 }
 
-pub(super) type Answer = oneshot::Sender<Result<Vec<Accepted>, PublishError>>;
+pub(super) type Answer = oneshot::Sender<Result<Taken, PublishError>>;
 
 /// Makes the active segment's file; tests put one with faults in its place.
 pub(super) type OpenJournal = Arc<dyn Fn(File) -> Box<dyn JournalFile> + Send + Sync>;
@@ -113,21 +114,24 @@ impl Writer {
     }
 
     /// Writes the requests as one group.
-    fn commit(&mut self, batch: Vec<(Request, Answer)>) {
-        let bytes = batch.iter().map(|(request, _)| request.bytes).sum();
+    fn commit(&mut self, requests: Vec<(Batch, Answer)>) {
+        let bytes = requests.iter().map(|(batch, _)| batch.bytes()).sum();
         let now = (self.options.clock)();
         self.make_room(bytes, now);
         let mut group = Group::new(self.active.length, now, self.used());
-        let answers: Vec<_> =
-            batch.into_iter().map(|(request, answer)| (answer, self.admit(request, &mut group))).collect();
+        let admit = |(batch, answer): (Batch, Answer)| {
+            let fates = self.admit(&batch, &mut group);
+            (answer, fates.map(|fates| Taken::new(batch, fates)))
+        };
+        let answers: Vec<_> = requests.into_iter().map(admit).collect();
         let stored = self.store(&group);
         match &stored {
             Ok(()) => self.show(&group),
             Err(_) => self.forget(&group),
         }
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-        for (answer, admitted) in answers {
-            let _ = answer.send(admitted.and_then(|accepted| stored.clone().map(|()| accepted))); // who asked may have gone
+        for (answer, taken) in answers {
+            let _ = answer.send(taken.and_then(|taken| stored.clone().map(|()| taken))); // who asked may have gone
         }
         if self.active.length >= self.active.seal_at {
             self.try_seal();
@@ -207,19 +211,17 @@ impl Writer {
     /// Lets everybody see the group's events.
     fn show(&mut self, group: &Group) {
         let mut state = self.shared.state();
-        for event in &group.staged {
-            let feed = state.feed(&event.feed);
-            feed.push(self.active.number, event.offset, event.entry);
-        }
-        for (feed, staged) in &group.feeds {
-            state.feed(feed).announce(staged.next);
+        for (name, staged) in &group.feeds {
+            let feed = state.feed(name);
+            feed.extend(self.active.number, staged.first, &staged.entries);
+            feed.announce(staged.next());
         }
         let length = group.buffer.len() as u64;
         let segment = state.store.segment(self.active.number);
         segment.log_bytes += length;
         segment.live += length;
         drop(state);
-        self.active.grow(length, group.staged.len() as u64);
+        self.active.grow(length, group.events());
         if length > 0 {
             self.active.since.get_or_insert(group.published);
             self.active.newest = self.active.newest.max(group.published);
@@ -228,8 +230,8 @@ impl Writer {
 
     /// Nothing of the group is in the log: its ids were not used.
     fn forget(&mut self, group: &Group) {
-        for event in &group.staged {
-            self.ids.recent.remove(&event.id);
+        for id in group.feeds.values().flat_map(|staged| &staged.ids) {
+            self.ids.recent.remove(id);
         }
     }
 
@@ -241,12 +243,12 @@ impl Writer {
 }
 
 /// The publications that wait, up to a group's size, and the other job that came after them.
-fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Vec<(Request, Answer)>, Option<Job>) {
+fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Vec<(Batch, Answer)>, Option<Job>) {
     let mut batch = Vec::new();
     let mut bytes = 0;
     let mut next = first;
     while let Some(Job::Publish(request, answer)) = next {
-        bytes += request.bytes;
+        bytes += request.bytes();
         batch.push((request, answer));
         next = if bytes < GROUP_BYTES { jobs.try_recv().ok() } else { None };
     }

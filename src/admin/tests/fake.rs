@@ -228,8 +228,9 @@ impl Backend for Fake {
         if let Some(error) = self.fails.lock().unwrap().take() {
             return Err(error.into());
         }
-        let events = publish::events(feed, &request)?;
-        Ok(publish::answer(self.append(feed, events)?))
+        let taken = self.append(feed, publish::events(feed, &request)?.to_events())?;
+        let duplicates = taken.iter().filter(|event| event.duplicate).count();
+        Ok(publish::answer(duplicates, taken.iter().map(|event| (event.id.as_str(), event.offset))))
     }
 
     async fn feeds(&self) -> Result<Vec<FeedView>, AdminError> {

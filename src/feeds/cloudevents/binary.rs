@@ -1,5 +1,7 @@
 //! Attributes from HTTP headers: binary mode, and the one header of a plain body.
 
+use std::borrow::Cow;
+
 use hms_actors::id::FeedName;
 use percent_encoding::percent_decode;
 
@@ -26,7 +28,7 @@ pub fn content_type(headers: &Headers) -> Result<String, EnvelopeError> {
 }
 
 /// The attributes that the headers of a JSON body give.
-pub fn attributes(headers: &Headers, feed: &FeedName) -> Result<Attributes, String> {
+pub fn attributes<'a>(headers: &'a Headers, feed: &'a FeedName) -> Result<Attributes<'a>, String> {
     let mut attributes = Attributes::default();
     let mut seen: Vec<&str> = Vec::new();
     let mut plain_id = None;
@@ -39,11 +41,11 @@ pub fn attributes(headers: &Headers, feed: &FeedName) -> Result<Attributes, Stri
             return Err(format!("header `{name}` is not taken: the body is the data, `Content-Type` is its type"));
         }
         seen.push(attribute);
-        let text = decode(name, value)?;
+        let text: Cow<'a, str> = decode(name, value)?.into();
         if attribute == "id" {
             plain_id = Some(text.clone());
         }
-        attributes.set(attribute, text)?;
+        attributes.set(&attribute.into(), text)?;
     }
     if seen.iter().all(|&attribute| attribute == "id") {
         return Ok(Attributes::plain(plain_id, PLAIN_SOURCE, feed.as_str()));

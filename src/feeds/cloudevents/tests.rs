@@ -1,6 +1,9 @@
 //! What is read from each content type. The refusals are shown over the real server, in `admin`.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::feeds::NewEvent;
 
 fn feed() -> FeedName {
     FeedName::parse("grants.updated").unwrap()
@@ -11,7 +14,7 @@ fn headers(list: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 }
 
 fn read_with(list: &[(&str, &str)], body: &str) -> Result<Vec<NewEvent>, EnvelopeError> {
-    read(&feed(), &headers(list), body.as_bytes())
+    read(&feed(), &headers(list), body.as_bytes()).map(|batch| batch.to_events())
 }
 
 fn one(list: &[(&str, &str)], body: &str) -> NewEvent {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 fn compacted(text: &str) -> String {
-    String::from_utf8(compact(text.as_bytes(), MAX_DEPTH).unwrap()).unwrap()
+    String::from_utf8(compact(text.as_bytes(), MAX_DEPTH).unwrap().into_owned()).unwrap()
 }
 
 fn refused(text: &[u8]) -> (usize, String) {
