@@ -1,10 +1,11 @@
 //! The harness of the acceptance tests: the real `hms` process, real partners, and a judge that sees
 //! only the outside. Nothing in here looks into the product's code; what it relies on is the contract
 //! of commands, routes, bytes and records. The tests themselves are in `tests/it`, the scenarios with faults in
-//! `scenario/` and `tests/chaos`.
+//! `scenario/` and `tests/chaos`, the measurements in `bench/`.
 
 pub mod authority;
 pub mod backlog;
+pub mod bench;
 pub mod compare;
 pub mod http;
 pub mod judge;

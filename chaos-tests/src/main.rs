@@ -11,7 +11,7 @@ use chaos_tests::report::Report;
 use chaos_tests::runner::{self, Story};
 use chaos_tests::scenario::{self, Scenario};
 use chaos_tests::timeline;
-use chaos_tests::{backlog, compare};
+use chaos_tests::{backlog, bench, compare};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
@@ -72,6 +72,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures speed and size, each beside its reference in the same run: docs/performance.md
+    Bench(bench::command::Arguments),
     /// Runs all scenarios by turns, each time with the next seed, until the time is over or a promise is broken
     Soak {
         #[arg(long)]
@@ -141,6 +143,7 @@ impl Command {
                 told(&cost, json);
                 return Ok(cost.is_good());
             }
+            Self::Bench(arguments) => return arguments.run(),
             Self::Soak { minutes, seed, output } => {
                 ready(&output)?;
                 return Ok(soak(Duration::from_secs(60 * minutes), seed, &output));

@@ -45,6 +45,11 @@ impl Node {
         ["hms", "hms-faults"].into_iter().filter_map(beside).max_by_key(built)
     }
 
+    /// The `hms` of the same build, if there is one.
+    pub fn released() -> Option<PathBuf> {
+        beside("hms")
+    }
+
     /// The program with fault points, which otherwise is the same.
     pub fn faulty() -> Self {
         Self::of(built("hms-faults", "cargo build --release -p chaos-tests"))

@@ -57,6 +57,11 @@ impl Sshd {
         self.port.number()
     }
 
+    /// The process that listens, whose descendants serve the connections.
+    pub fn process(&self) -> u32 {
+        self.listener.as_ref().map(Child::id).expect("the server is up")
+    }
+
     /// What the client sees as `/`.
     pub fn root(&self) -> PathBuf {
         self.home.path().join("root")

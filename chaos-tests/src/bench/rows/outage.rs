@@ -1,0 +1,86 @@
+//! One of ten targets is down while events are published and the nine others get them: the memory that this takes beside
+//! a run in which all ten are well. Then the tenth comes back and gets everything.
+
+use std::time::Duration;
+
+use crate::bench::results::{Figure, Goal, Row, Run};
+use crate::bench::sink::{Sink, wait_for};
+use crate::bench::stage::{Clock, Stage};
+use crate::bench::witness::{self, Witness};
+use crate::bench::{Settings, cpu};
+use crate::judge::Circuit;
+use crate::port::Port;
+
+const FEED: &str = "bench";
+const RECIPE: &str = "bench.ten.sync";
+const TARGETS: usize = 10;
+const MIB: f64 = 1024.0 * 1024.0;
+
+pub fn run(settings: &Settings) -> Row {
+    let mut row = Row::new("outage");
+    let count = settings.sized(1_000_000, 2_000);
+    for turn in 0..settings.turns {
+        for (of, is_down) in [("node", true), ("none down", false)] {
+            let run = ten(settings, &mut row, count, is_down);
+            row.push(turn, of, run);
+        }
+    }
+    let goal = Goal { reach: 16.0, aim: 4.0 };
+    row.differ(
+        Figure::new("outage, memory", "the same without the outage", "MiB", Some(goal)),
+        "node",
+        "none down",
+        |run| run.get("MiB"),
+    );
+    row
+}
+
+fn ten(settings: &Settings, row: &mut Row, count: usize, is_down: bool) -> Run {
+    let (stage, well, port) = (Stage::new(&settings.program), Sink::new(), Port::reserve());
+    let url = |number: usize| match number {
+        0 => format!("http://{}/t0", port.address()),
+        _ => well.url(&format!("/t{number}")),
+    };
+    let target = |number: usize| {
+        format!(
+            "  - name: t{number}\n    adapter: rest\n    url: {}\n    idempotency: honoured\n    \
+             batch: {{max_events: 1000, format: ndjson}}\n    circuit: {{failures: 3, open_for: 1s, max_open_for: 5s}}\n",
+            url(number)
+        )
+    };
+    let targets: String = (0..TARGETS).map(target).collect();
+    stage.apply(RECIPE, &format!("id: {RECIPE}\nsource:\n  feed: {FEED}\ntargets:\n{targets}schedule: on_change\n"));
+    let mut port = Some(port);
+    let mut tenth = if is_down { None } else { port.take().map(Sink::on) };
+    let (process, sinks) = (stage.process(), [&well]);
+    let clock = Clock::start(Some(process), &sinks, &[]);
+    let peak = std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            stage.backlog(FEED, 0, count);
+            wait_for(&[&well], ((TARGETS - 1) * count) as u64);
+        });
+        let mut peak = 0;
+        while !working.is_finished() {
+            peak = peak.max(cpu::memory(process));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        peak
+    });
+    let others: Vec<String> = (1..TARGETS).map(|number| format!("t{number}")).collect();
+    stage.settled(RECIPE, &others.iter().map(String::as_str).collect::<Vec<_>>());
+    let run =
+        clock.stop(count).with("MiB", peak as f64 / MIB).with("MiB at the end", cpu::memory(process) as f64 / MIB);
+    let tenth = tenth.get_or_insert_with(|| Sink::on(port.take().expect("it was down")));
+    wait_for(&[tenth], count as u64);
+    stage.settled(RECIPE, &[]);
+    let (mut evidence, acknowledged) = (witness::requests_by_path(&well), stage.acknowledged());
+    evidence.extend(witness::requests_by_path(tenth));
+    let witness = |number: usize| {
+        let evidence = evidence.remove(&format!("/t{number}")).expect("something came for it");
+        let mut witness = Witness::new(RECIPE, &format!("t{number}"), evidence, acknowledged.clone());
+        witness.expected.circuit = if is_down && number == 0 { Circuit::Recovered } else { Circuit::Undisturbed };
+        witness
+    };
+    witness::judge(row, &stage, (0..TARGETS).map(witness));
+    run
+}
