@@ -98,7 +98,7 @@ impl Stage {
             });
             let Some(first) = waiting.next() else { return };
             assert!(start.elapsed() < PATIENCE, "still waiting after {PATIENCE:?}: {first}");
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
