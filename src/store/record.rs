@@ -2,7 +2,6 @@
 //! `audit.rs`; what records change is `state.rs`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use hms_actors::event::EventRef;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};

@@ -127,7 +127,7 @@ mod tests {
                   numbers: (u16, u32, u64, u32), new_file: bool, at: i64, letter: Option<u64>) -> Plan {
             let place = Place { host, port: numbers.0, user: "sync".into(), path };
             let (revision, file_offset, lead) = (numbers.1, numbers.2, numbers.3);
-            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows, letter }
+            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows: rows.into(), letter }
         }
     }
 
