@@ -101,3 +101,12 @@ fn labels_of_the_recipe_count_and_attributes_stay_at_home_unless_the_catalog_let
     let internal = treatments("adapter: file, path: /a, format: jsonl, classification: internal", "key: a", &Never);
     assert!(internal.attributes().allow("subject"));
 }
+
+#[test]
+fn bytes_that_are_no_object_count_as_anything() {
+    let target = treatments(REST, "fields: [grant_id, status]", &Never);
+    for data in ["", "[1]", "\"ssn\"", r#"{"grant_id":1"#, "\u{feff}{}"] {
+        assert_eq!(target.exposure(&event(data)), target.possible(), "{data}");
+    }
+    assert!(!target.possible().is_empty());
+}
