@@ -100,12 +100,12 @@ impl Metrics {
         self.counter(FAIL, labels(key, Some(("kind", kind)))).increment(events);
     }
 
-    pub fn delivered(&self, key: &TargetKey, waited: Duration) {
+    pub fn delivered(&self, key: &TargetKey, waited: Duration, events: u64) {
         self.of(key, |target| {
-            target.success.increment(1);
-            target.delivery.record(waited.as_secs_f64());
+            target.success.increment(events);
+            target.delivery.record_many(waited.as_secs_f64(), usize::try_from(events).unwrap_or(usize::MAX));
             if waited > LATE {
-                target.late.increment(1);
+                target.late.increment(events);
             }
         });
     }
@@ -128,13 +128,13 @@ impl Metrics {
 
     /// `opened` is how often it went from closed to open, ever: what is stored of the circuit says it.
     pub fn set_circuit(&self, key: &TargetKey, state: CircuitState, opened: u64) {
-        let state = match state {
+        let number = match state {
             CircuitState::Closed => 0.0,
             CircuitState::HalfOpen => 1.0,
             CircuitState::Open | CircuitState::ForcedOpen => 2.0,
         };
         self.of(key, |target| {
-            target.circuit.set(state);
+            target.circuit.set(number);
             target.opened.absolute(opened);
         });
     }
@@ -192,13 +192,17 @@ impl Metrics {
     }
 
     /// Does something to a target's series.
-    fn of(&self, key: &TargetKey, change: impl FnOnce(&Target)) {
+    fn of(&self, key: &TargetKey, count: impl FnOnce(&Target)) {
         let mut targets = self.lock();
-        if let Some(target) = targets.get(key) {
-            return change(target);
+        match targets.get(key) {
+            Some(target) => count(target),
+            None => count(targets.entry(key.clone()).or_insert(self.series(key))),
         }
+    }
+
+    fn series(&self, key: &TargetKey) -> Target {
         let keyed = |name: &'static str| Key::from_parts(name, labels(key, None));
-        let target = Target {
+        Target {
             success: self.counter(SUCCESS, labels(key, None)),
             late: self.counter(DELAYED, labels(key, None)),
             delivery: self.recorder.register_histogram(&keyed(DELIVERY), &METADATA),
@@ -206,13 +210,7 @@ impl Metrics {
             backlog: self.recorder.register_gauge(&keyed(BACKLOG), &METADATA),
             circuit: self.recorder.register_gauge(&keyed(CIRCUIT), &METADATA),
             opened: self.counter(OPENED, labels(key, None)),
-        };
-        change(&target);
-        targets.insert(key.clone(), target);
-    }
-
-    fn refusals(&self, why: Refusal) -> Counter {
-        self.counter(REFUSED, vec![Label::from_static_parts("reason", why.as_str())])
+        }
     }
 
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
@@ -287,7 +285,7 @@ mod tests {
         let metrics = Metrics::new();
         let key = target("a.sync", "gis");
         metrics.set_circuit(&key, CircuitState::ForcedOpen, 4);
-        metrics.delivered(&key, Duration::from_secs(61));
+        metrics.delivered(&key, Duration::from_secs(61), 1);
         metrics.attempted(&key, None, 1);
         metrics.attempted(&key, Some(FailureKind::Transient), 3);
         metrics.set_backlog(&key, 7);
@@ -343,7 +341,7 @@ mod tests {
         let (stays, goes, other) = (target("a.sync", "gis"), target("a.sync", "gone"), target("b.sync", "gis"));
         for key in [&stays, &goes, &other] {
             metrics.set_circuit(key, CircuitState::Open, 1);
-            metrics.delivered(key, Duration::from_secs(1));
+            metrics.delivered(key, Duration::from_secs(1), 1);
             metrics.attempted(key, Some(FailureKind::Transient), 1);
             metrics.restarted(&key.recipe, key.target.as_str());
             metrics.restarted(&key.recipe, "feed_reader");
@@ -363,7 +361,7 @@ mod tests {
             assert!(left.contains(line), "{line} is missing in\n{left}");
         }
         // What comes back counts on: a counter never goes down.
-        metrics.delivered(&goes, Duration::from_secs(1));
+        metrics.delivered(&goes, Duration::from_secs(1), 1);
         assert!(metrics.render().contains("sync_success_total{recipe=\"a.sync\",target=\"gone\"} 2"));
     }
 }

@@ -1,5 +1,7 @@
 //! An event as the feed keeps it: CloudEvents 1.0 attributes and the data, digit for digit.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::id::{Offset, Timestamp};
@@ -26,7 +28,7 @@ pub struct Event {
 /// What the order of events is kept by. Events without a key of their own are each their own key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    Value(Box<[u8]>),
+    Value(Arc<[u8]>),
     Own(Offset),
 }
 

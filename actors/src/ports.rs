@@ -118,8 +118,8 @@ pub struct OpenTicket {
 pub trait Witness {
     /// One attempt ended; `None` is success. `events` were in it.
     fn attempted(&self, target: &TargetKey, failure: Option<FailureKind>, events: u64);
-    /// One event was delivered, this long after its publication.
-    fn delivered(&self, target: &TargetKey, waited: Duration);
+    /// So many events were delivered, this long after their publication.
+    fn delivered(&self, target: &TargetKey, waited: Duration, events: u64);
     /// Policies said no to so many events, for the first time or for another reason than before.
     fn blocked(&self, target: &TargetKey, events: u64);
     /// A run ended in which `completed` events were settled by the last of the targets, and `failed` had a failed attempt.

@@ -13,8 +13,8 @@ use crate::policy::circuit::CircuitMemory;
 pub enum Receipt {
     Rest {
         status: u16,
-        url: String,
-        idempotency_key: String,
+        url: Arc<str>,
+        idempotency_key: Arc<str>,
         response_sha256: [u8; 32],
         duration_ms: u64,
         /// That of the connection over which the answer came.

@@ -265,8 +265,8 @@ impl Witness for Told {
         self.0.metrics.attempted(target, failure, events);
     }
 
-    fn delivered(&self, target: &TargetKey, waited: Duration) {
-        self.0.metrics.delivered(target, waited);
+    fn delivered(&self, target: &TargetKey, waited: Duration, events: u64) {
+        self.0.metrics.delivered(target, waited, events);
     }
 
     fn blocked(&self, target: &TargetKey, events: u64) {

@@ -211,8 +211,9 @@ impl Base {
         Ok(())
     }
 
-    pub async fn begin(&self, work: Work) -> Ended {
-        self.env.ledger.begin(&self.key, self.epoch, work).await
+    pub fn begin(&self, work: Work) -> impl Future<Output = Ended> + use<> {
+        let (ledger, key, epoch) = (self.env.ledger.clone(), self.key.clone(), self.epoch);
+        async move { ledger.begin(&key, epoch, work).await }
     }
 
     /// An attempt begins, where there is room for one; as a probe the circuit's record says so first.
@@ -268,24 +269,35 @@ impl Base {
             self.status.borrow_mut().succeeded();
         }
         self.env.witness.attempted(&self.key, None, 1);
-        self.env.witness.delivered(&self.key, self.env.clock.now().since(published));
+        self.env.witness.delivered(&self.key, self.env.clock.now().since(published), 1);
         self.status.borrow_mut().delivered += 1;
     }
 
     /// These events are settled, and that is on disk.
     pub fn settle(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>, delivered: bool) -> u64 {
         let now = self.env.clock.now();
+        let mut runs = self.runs.borrow_mut();
         let mut count = 0;
+        // Neighbours were mostly published together.
+        let mut alike: Option<(Timestamp, u64)> = None;
+        let tell = |(published, events)| self.env.witness.delivered(&self.key, now.since(published), events);
         for (offset, published) in events {
-            if self.settled.insert(offset) {
-                count += 1;
-                self.governing.forget(offset);
-                self.runs.borrow_mut().settled(&self.key.target, offset, delivered);
-                if delivered {
-                    self.env.witness.delivered(&self.key, now.since(published));
+            if !self.settled.insert(offset) {
+                continue;
+            }
+            count += 1;
+            self.governing.forget(offset);
+            runs.settled(&self.key.target, offset, delivered);
+            match &mut alike {
+                Some((at, events)) if *at == published => *events += 1,
+                before => {
+                    let before = before.replace((published, 1));
+                    before.into_iter().filter(|_| delivered).for_each(tell);
                 }
             }
         }
+        drop(runs);
+        alike.into_iter().filter(|_| delivered).for_each(tell);
         if delivered {
             self.status.borrow_mut().delivered += count;
         }

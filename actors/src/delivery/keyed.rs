@@ -1,5 +1,6 @@
 //! Order per key: which keys are taken by work that is under way, and which events wait behind them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use crate::event::Key;
@@ -18,15 +19,17 @@ struct Taken {
     waiting: VecDeque<Offset>,
 }
 
+/// Whether a key is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meets {
+    Nothing,
+    /// Work that is under way has the key.
+    Taken,
+    /// It has, and others of the key wait behind it.
+    Waiting,
+}
+
 impl Keys {
-    pub fn is_taken(&self, key: &Key) -> bool {
-        self.taken.contains_key(key)
-    }
-
-    pub fn has_waiting(&self, key: &Key) -> bool {
-        self.taken.get(key).is_some_and(|taken| !taken.waiting.is_empty())
-    }
-
     pub fn take(&mut self, key: Key) {
         self.taken.entry(key).or_default().holders += 1;
     }
@@ -42,16 +45,26 @@ impl Keys {
         offsets.iter().rev().for_each(|&offset| waiting.push_front(offset));
     }
 
+    /// What an event of this key meets.
+    pub fn meets(&self, key: &Key) -> Meets {
+        match self.taken.get(key) {
+            None => Meets::Nothing,
+            Some(taken) if taken.waiting.is_empty() => Meets::Taken,
+            Some(_) => Meets::Waiting,
+        }
+    }
+
     /// One unit of work that had `key` is settled. If it was the last, the key stays taken for the events that are
     /// returned, the oldest that waited; if there are none, it is free.
     pub fn next(&mut self, key: &Key, at_most: usize) -> Vec<Offset> {
-        let Some(taken) = self.taken.get_mut(key) else { return Vec::new() };
+        let Entry::Occupied(mut entry) = self.taken.entry(key.clone()) else { return Vec::new() };
+        let taken = entry.get_mut();
         taken.holders = taken.holders.saturating_sub(1);
         if taken.holders > 0 {
             return Vec::new();
         }
         if taken.waiting.is_empty() {
-            self.taken.remove(key);
+            entry.remove();
             return Vec::new();
         }
         taken.holders = 1;
@@ -72,11 +85,11 @@ mod tests {
         keys.park(key.clone(), 4);
         keys.park(key.clone(), 7);
         assert_eq!(keys.next(&key, 1), [4]);
-        assert!(keys.is_taken(&key));
+        assert_ne!(keys.meets(&key), Meets::Nothing);
         assert_eq!(keys.next(&key, 10), [7]);
-        assert!(keys.is_taken(&key));
+        assert_ne!(keys.meets(&key), Meets::Nothing);
         assert!(keys.next(&key, 10).is_empty());
-        assert!(!keys.is_taken(&key));
+        assert_eq!(keys.meets(&key), Meets::Nothing);
     }
 
     #[test]

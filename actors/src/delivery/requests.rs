@@ -48,6 +48,8 @@ struct Requests {
     /// Events that waited behind a key and may go now.
     released: VecDeque<(Key, Vec<Offset>)>,
     ready: VecDeque<Staged>,
+    /// New ones that are not sent before they are stored as begun.
+    storing: Option<Storing>,
     /// Those that go before `ready` as soon as something may go, in feed order.
     retry: VecDeque<Staged>,
     /// Those that wait for a time of their own, in the order in which they were tried.
@@ -75,6 +77,12 @@ enum Which {
     Ready(usize),
     Retry(usize),
     Stuck(usize),
+}
+
+/// Units on their way to the disk.
+struct Storing {
+    units: Vec<Staged>,
+    stored: LocalBoxFuture<'static, Ended>,
 }
 
 /// A unit in flight.
@@ -118,14 +126,26 @@ pub(super) async fn run(
             Box::pin(lane.launch(base)).await?;
         }
         Box::pin(base.close_policy_ticket()).await?;
-        let busy = lane.candidate(base, base.room()).is_some();
+        let busy = lane.storing.is_some() || lane.candidate(base, base.room()).is_some();
         base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
         base.show(lane.running.len(), busy, lane.replaying());
         let alarm = lane.alarm(base);
         tokio::select! {
-            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.take(base, outcome)).await?,
+            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.turn(base, outcome)).await?,
+            stored = stored(&mut lane.storing) => {
+                stored?;
+                lane.stored();
+            }
             () = base.wait(alarm) => {}
         }
+    }
+}
+
+/// When the units are on disk to stay; never if there are none.
+async fn stored(storing: &mut Option<Storing>) -> Ended {
+    match storing {
+        Some(storing) => (&mut storing.stored).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -140,6 +160,7 @@ impl Requests {
             read: VecDeque::new(),
             released: VecDeque::new(),
             ready: VecDeque::new(),
+            storing: None,
             retry: VecDeque::new(),
             stuck: VecDeque::new(),
             blocked: Vec::new(),
@@ -280,6 +301,7 @@ impl Requests {
     /// which it is known that no attempt had an effect is free for it as well: a wrong address can be mended.
     async fn leave(&mut self, base: &Base) -> Ended {
         self.ready.clear();
+        self.storing = None;
         self.retry.retain(Staged::stays_begun);
         self.blocked.retain(Staged::stays_begun);
         self.stuck.retain(|(_, staged)| staged.stays_begun());
@@ -289,13 +311,27 @@ impl Requests {
     /// All units that are begun and not settled.
     fn open_units(&self) -> impl Iterator<Item = &Unit> {
         let staged = self.retry.iter().chain(self.stuck.iter().map(|(_, staged)| staged)).chain(&self.ready);
-        let staged = staged.chain(&self.blocked);
+        let staged = staged.chain(self.storing.iter().flat_map(|storing| &storing.units)).chain(&self.blocked);
         staged.map(|staged| &staged.unit).chain(self.flying.values().map(|flight| &flight.unit))
     }
 
-    /// Stores what is begun and not settled.
-    async fn store_open(&self, base: &Base) -> Ended {
-        base.begin(Work::Requests(self.open_units().cloned().collect())).await
+    /// Stores what is begun and not settled. What was on its way to the disk is a part of it, and takes its place there
+    /// no more: the ledger does things in the order in which it is asked to.
+    async fn store_open(&mut self, base: &Base) -> Ended {
+        base.begin(Work::Requests(self.open_units().cloned().collect())).await?;
+        self.stored();
+        Ok(())
+    }
+
+    /// Begins to store what is begun and not settled, with these new units.
+    fn store(&mut self, base: &Base, units: Vec<Staged>) {
+        let opened = self.open_units().chain(units.iter().map(|staged| &staged.unit)).cloned().collect();
+        self.storing = Some(Storing { units, stored: Box::pin(base.begin(Work::Requests(opened))) });
+    }
+
+    /// What was on its way to the disk is there, and may go.
+    fn stored(&mut self) {
+        self.ready.extend(self.storing.take().into_iter().flat_map(|storing| storing.units));
     }
 
     fn is_full_of_failures(&self) -> bool {

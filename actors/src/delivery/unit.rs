@@ -28,6 +28,8 @@ pub(super) struct Staged {
     pub tries: Tries,
     /// It, or the batch that it was a part of, may have been sent: it stays begun, whatever is applied.
     pub stays: bool,
+    /// Of its events' data.
+    bytes: usize,
     /// It may share a key with another unit.
     pub shared: bool,
     pub refused_last: bool,
@@ -41,7 +43,8 @@ pub(super) struct Staged {
 pub(super) enum Outcome {
     Answered(Staged, Permit, Result<Sent, Failure>),
     Panicked(Staged, Permit, Box<dyn Any + Send>),
-    Committed(Staged, Result<Vec<OpenTicket>, Failure>),
+    /// The receipts of these.
+    Committed(Vec<Staged>, Result<Vec<OpenTicket>, Failure>),
 }
 
 /// One attempt. A panic of the adapter is an outcome like another, but for the actor it comes after the record.
@@ -65,11 +68,17 @@ pub(super) fn attempt(
 
 impl Staged {
     pub fn new(unit: Unit, events: Vec<Event>, partner: &dyn RequestPartner) -> Self {
-        let mut keys: Vec<Key> = events.iter().map(|event| partner.key(event)).collect();
+        let keys = events.iter().map(|event| partner.key(event)).collect();
+        Self::with_keys(unit, events, keys)
+    }
+
+    /// `keys` are those of the events.
+    pub fn with_keys(unit: Unit, events: Vec<Event>, mut keys: Vec<Key>) -> Self {
         keys.sort();
         keys.dedup();
         Self {
             unit,
+            bytes: events.iter().map(|event| event.data.len()).sum(),
             events: events.into(),
             keys: keys.into(),
             tries: Tries::default(),
@@ -92,7 +101,7 @@ impl Staged {
     }
 
     pub fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.data.len()).sum()
+        self.bytes
     }
 
     pub fn first(&self) -> Offset {
@@ -109,15 +118,17 @@ impl Staged {
         self.events.iter().map(EventRef::from).collect()
     }
 
-    pub fn delivered(&self, sent: &Sent) -> Vec<Entry> {
-        let entry = |event: &Event| Entry::Delivered {
-            event: event.into(),
-            attempt: self.tries.attempts,
-            payload_sha256: sent.payload_sha256,
-            receipt: sent.receipt.clone(),
-            letter: self.unit.letter,
+    /// The records of its delivery. They take the events' ids along: nobody asks for them any more.
+    pub fn delivered(&mut self, sent: &Sent, entries: &mut Vec<Entry>) {
+        let (attempt, letter) = (self.tries.attempts, self.unit.letter);
+        let mut entry = |offset, id| {
+            let (event, receipt) = (EventRef { offset, id }, sent.receipt.clone());
+            entries.push(Entry::Delivered { event, attempt, payload_sha256: sent.payload_sha256, receipt, letter });
         };
-        self.events.iter().map(entry).collect()
+        match Rc::get_mut(&mut self.events) {
+            Some(events) => events.iter_mut().for_each(|event| entry(event.offset, std::mem::take(&mut event.id))),
+            None => self.events.iter().for_each(|event| entry(event.offset, event.id.clone())),
+        }
     }
 
     pub fn dead(&self, reason: &str, cause: Option<Cause>) -> Vec<Entry> {

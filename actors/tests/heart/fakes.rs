@@ -94,6 +94,17 @@ pub struct FakeLedger {
     pub clock: RefCell<Option<Rc<dyn Clock>>>,
     /// When the last record of a failed attempt was written.
     pub failed_at: Cell<Timestamp>,
+    /// How long it takes to store what is begun.
+    pub begin_takes: Cell<Duration>,
+    pub begun: RefCell<Vec<Begun>>,
+}
+
+/// Requests that were stored as begun.
+#[derive(Debug)]
+pub struct Begun {
+    pub asked: Timestamp,
+    pub done: Timestamp,
+    pub offsets: Vec<Offset>,
 }
 
 impl FakeLedger {
@@ -206,6 +217,16 @@ impl Ledger for FakeLedger {
         if epoch != self.epoch.get() {
             return Err(Failure::fenced("fenced"));
         }
+        let clock = self.clock.borrow().clone();
+        let now = || clock.as_ref().map_or(Timestamp::default(), |clock| clock.now());
+        let asked = now();
+        if !self.begin_takes.get().is_zero() {
+            tokio::time::sleep(self.begin_takes.get()).await;
+        }
+        if let Work::Requests(units) = &work {
+            let offsets = units.iter().flat_map(|unit| unit.offsets.clone()).collect();
+            self.begun.borrow_mut().push(Begun { asked, done: now(), offsets });
+        }
         *self.work.borrow_mut() = Some(work);
         Ok(())
     }
@@ -238,6 +259,7 @@ impl Ledger for FakeLedger {
 pub enum Answer {
     Accept,
     AcceptAfter(Duration),
+    PanicAfter(Duration),
     Fail(Failure),
     Panic,
 }
@@ -355,6 +377,10 @@ impl RequestPartner for FakeRequests {
         match answer.unwrap_or(Answer::Accept) {
             Answer::Accept => tokio::task::yield_now().await,
             Answer::AcceptAfter(wait) => tokio::time::sleep(wait).await,
+            Answer::PanicAfter(wait) => {
+                tokio::time::sleep(wait).await;
+                panic!("the adapter panics")
+            }
             Answer::Fail(failure) => {
                 tokio::task::yield_now().await;
                 return Err(failure);
@@ -365,7 +391,7 @@ impl RequestPartner for FakeRequests {
         let receipt = Receipt::Rest {
             status: 200,
             url: "http://partner".into(),
-            idempotency_key: format!("{offsets:?}"),
+            idempotency_key: format!("{offsets:?}").into(),
             response_sha256: [0; 32],
             duration_ms: 0,
             transport: None,
@@ -488,7 +514,7 @@ pub struct FakeWitness {
 
 impl Witness for FakeWitness {
     fn attempted(&self, _: &TargetKey, _: Option<FailureKind>, _: u64) {}
-    fn delivered(&self, _: &TargetKey, _: Duration) {}
+    fn delivered(&self, _: &TargetKey, _: Duration, _: u64) {}
     fn blocked(&self, _: &TargetKey, events: u64) {
         self.blocked.set(self.blocked.get() + events);
     }

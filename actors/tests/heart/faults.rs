@@ -150,8 +150,8 @@ impl Witness for Faults {
     fn attempted(&self, target: &TargetKey, failure: Option<FailureKind>, events: u64) {
         self.gis.witness.attempted(target, failure, events);
     }
-    fn delivered(&self, target: &TargetKey, after: Duration) {
-        self.gis.witness.delivered(target, after);
+    fn delivered(&self, target: &TargetKey, after: Duration, events: u64) {
+        self.gis.witness.delivered(target, after, events);
     }
     fn blocked(&self, target: &TargetKey, events: u64) {
         self.gis.witness.blocked(target, events);

@@ -13,3 +13,4 @@ mod lanes;
 mod reviewed;
 mod schedules;
 mod supervision;
+mod turns;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, StatusCode, redirect, retry};
+use reqwest::{Client, Request, StatusCode, redirect, retry};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::{Host, Url};
@@ -79,12 +79,10 @@ impl Endpoint {
             Some(certificate) => certificate.current().await?,
             None => (0, self.tls.clone()),
         };
-        let sent = self
-            .client((generation, certificate), &tls)?
-            .request(request.method, url)
-            .headers(request.headers)
-            .body(request.body)
-            .send();
+        let mut sent = Request::new(request.method, url);
+        *sent.headers_mut() = request.headers;
+        *sent.body_mut() = Some(request.body.into());
+        let sent = self.client((generation, certificate), &tls)?.execute(sent);
         let mut response = sent.await.map_err(|error| classify::no_answer(&error, &self.route.name, self.timeout))?;
         let (status, agreed) = (response.status(), self.connections.agreed(response.extensions()));
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|text| text.to_str().ok()).map(str::to_owned);
@@ -180,7 +178,9 @@ impl Route {
         if let Some(address) = self.address {
             url.set_ip_host(address).expect("an http url has a host");
         }
-        url.set_port(Some(self.port)).expect("an http url has a host");
+        if url.port_or_known_default() != Some(self.port) {
+            url.set_port(Some(self.port)).expect("an http url has a host");
+        }
         url
     }
 }

@@ -16,25 +16,14 @@ use hms_actors::event::Event;
 const HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// An attribute as a header value.
-pub(super) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, HEADER).to_string()
+pub(super) fn encoded(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, HEADER).into()
 }
 
 /// An id as one part of an idempotency key, whose parts are divided by `/`.
-pub(super) fn key_part(id: &str) -> String {
+pub(super) fn key_part(id: &str) -> Cow<'_, str> {
     const KEY: &AsciiSet = &HEADER.add(b'/');
-    utf8_percent_encode(id, KEY).to_string()
-}
-
-/// The `ce-*` headers of a single event.
-pub(super) fn headers(event: &Event) -> [(&'static str, String); 5] {
-    [
-        ("ce-specversion", "1.0".to_owned()),
-        ("ce-id", encoded(&event.id)),
-        ("ce-type", encoded(&event.kind)),
-        ("ce-source", encoded(&event.source)),
-        ("ce-time", encoded(&time(event))),
-    ]
+    utf8_percent_encode(id, KEY).into()
 }
 
 /// Subject and extensions, as far as the target may be told of them.
@@ -78,7 +67,7 @@ impl<'a> Envelope<'a> {
 }
 
 /// The publisher's time, else the moment at which this node accepted the event.
-fn time(event: &Event) -> Cow<'_, str> {
+pub(super) fn time(event: &Event) -> Cow<'_, str> {
     match &event.time {
         Some(time) => Cow::Borrowed(time),
         None => {
@@ -104,7 +93,18 @@ pub(super) fn traceparent(events: &[Event], idempotency_key: &str) -> String {
         trace.update(&event.id);
     }
     // Not sampled: this node records no spans.
-    format!("00-{}-{}-00", hex::encode(&trace.finalize()[..16]), hex::encode(&Sha256::digest(idempotency_key)[..8]))
+    let mut made = String::with_capacity(55);
+    made.push_str("00-");
+    made.extend(hex_of(&trace.finalize()[..16]));
+    made.push('-');
+    made.extend(hex_of(&Sha256::digest(idempotency_key)[..8]));
+    made.push_str("-00");
+    made
+}
+
+fn hex_of(bytes: &[u8]) -> impl Iterator<Item = char> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| char::from(DIGITS[usize::from(half)]))
 }
 
 /// `version-trace-parent-flags` in lower-case hex, as W3C Trace Context wants it; ids are not all zero.

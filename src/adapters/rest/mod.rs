@@ -85,16 +85,16 @@ impl RestPartner {
     }
 
     /// One attempt. A token that is refused is replaced, once.
-    async fn attempt(&self, prepared: &Prepared) -> Result<Answer, Failure> {
+    async fn attempt(&self, prepared: Prepared) -> Result<Answer, Failure> {
         let Some(auth) = &self.auth else {
-            let answer = self.endpoint.send(prepared.clone(), 0).await?;
+            let answer = self.endpoint.send(prepared, 0).await?;
             return self.judged(answer, str::to_owned);
         };
         let mut credential = auth.credential().await?;
-        let mut answer = self.endpoint.send(credential.sign(prepared), credential.generation).await?;
+        let mut answer = self.endpoint.send(credential.sign(&prepared), credential.generation).await?;
         if classify::is_unauthorized(&answer) && auth.forget(&credential).await {
             credential = auth.credential().await?;
-            answer = self.endpoint.send(credential.sign(prepared), credential.generation).await?;
+            answer = self.endpoint.send(credential.sign(&prepared), credential.generation).await?;
         }
         self.judged(answer, |text| credential.mask.apply(text))
     }
@@ -121,15 +121,16 @@ impl RequestPartner for RestPartner {
     /// A token and each request have the target's timeout for themselves, so all ends within four of them.
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
         fault::adapter("adapter.rest", &request.target);
-        let prepared = self.encoder.prepare(&request.events, request.replay, request.seal)?;
-        let payload_sha256 = Sha256::digest(&prepared.body).into();
-        let answer = self.attempt(&prepared).await.map_err(|failure| failure.of(payload_sha256))?;
+        let idempotency_key = self.encoder.idempotency_key(&request.events, request.replay);
+        let prepared = self.encoder.prepare(&request.events, &idempotency_key, request.seal)?;
+        let (url, payload_sha256) = (self.encoder.url().text(&prepared.url), Sha256::digest(&prepared.body).into());
+        let answer = self.attempt(prepared).await.map_err(|failure| failure.of(payload_sha256))?;
         Ok(Sent {
             payload_sha256,
             receipt: Receipt::Rest {
                 status: answer.status.as_u16(),
-                url: prepared.url.into(),
-                idempotency_key: self.encoder.idempotency_key(&request.events, request.replay),
+                url,
+                idempotency_key,
                 // Of what was read of the body: at most its first 64 KiB.
                 response_sha256: Sha256::digest(&answer.body).into(),
                 duration_ms: u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX),
@@ -142,7 +143,8 @@ impl RequestPartner for RestPartner {
 /// What would be sent for these events, without a node, a network or a secret.
 pub fn preview(key: TargetKey, shape: Shape, target: &RestTarget, events: &[Event]) -> Result<Preview, Failure> {
     let name = key.target.clone();
-    let prepared = encoder(key, shape, target)?.prepare(events, false, 0)?;
+    let encoder = encoder(key, shape, target)?;
+    let prepared = encoder.prepare(events, &encoder.idempotency_key(events, false), 0)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let mut headers: Vec<_> =
         prepared.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();

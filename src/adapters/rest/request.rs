@@ -1,6 +1,9 @@
 //! From events to one HTTP request: method, url, headers, body. The only place that does it: what is sent and
 //! what `hms sync check` shows are the same. Not here: the auth header, and how a request travels.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +12,7 @@ use url::Url;
 
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
-use hms_actors::id::TargetKey;
+use hms_actors::id::{TargetKey, Timestamp};
 
 use super::cloudevents::{self, Envelope};
 use super::template::Template;
@@ -31,12 +34,45 @@ pub(super) struct Prepared {
 /// A recipe's target, compiled: what makes requests of events.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    key: TargetKey,
+    /// What every key begins with.
+    prefix: String,
     shape: Shape,
     url: Template,
     method: Method,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Those of every request, in their order; where they differ there is room for the value.
+    headers: HeaderMap,
+    source: Kept<String>,
+    kind: Kept<String>,
+    time: Kept<(Option<String>, Timestamp)>,
     batch: Batch,
+}
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
+static CE_ID: HeaderName = HeaderName::from_static("ce-id");
+static CE_TYPE: HeaderName = HeaderName::from_static("ce-type");
+static CE_SOURCE: HeaderName = HeaderName::from_static("ce-source");
+static CE_TIME: HeaderName = HeaderName::from_static("ce-time");
+
+/// The header of an attribute that is mostly the one of the event before.
+#[derive(Debug)]
+struct Kept<T>(RefCell<Option<(T, HeaderValue)>>);
+
+impl<T> Kept<T> {
+    fn of(&self, is: impl FnOnce(&T) -> bool, text: impl FnOnce() -> (T, HeaderValue)) -> HeaderValue {
+        let mut kept = self.0.borrow_mut();
+        match &*kept {
+            Some((of, value)) if is(of) => value.clone(),
+            _ => kept.insert(text()).1.clone(),
+        }
+    }
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(RefCell::new(None))
+    }
 }
 
 impl Encoder {
@@ -46,8 +82,22 @@ impl Encoder {
             model::Method::Put => Method::PUT,
             model::Method::Patch => Method::PATCH,
         };
-        let headers = target.headers.iter().map(|(name, value)| own_header(name, value)).collect::<Result<_, _>>()?;
-        Ok(Self { key, shape, url: Template::parse(&target.url)?, method, headers, batch: target.batch })
+        let url = Template::parse(&target.url)?;
+        let mut headers = request_headers(url.base(), 0, content_type(target.batch.format));
+        for (name, value) in &target.headers {
+            let (name, value) = own_header(name, value)?;
+            headers.insert(name, value);
+        }
+        let room = HeaderValue::from_static("");
+        let (prefix, batch) = (format!("{key}/"), target.batch);
+        let (source, kind, time) = Default::default();
+        let mut encoder = Self { prefix, shape, url, method, headers, source, kind, time, batch };
+        let single = [&CE_SPECVERSION, &CE_ID, &CE_TYPE, &CE_SOURCE, &CE_TIME];
+        let single = single.into_iter().take(if encoder.is_single() { 5 } else { 0 });
+        for name in [&TRACEPARENT, &IDEMPOTENCY_KEY].into_iter().chain(single) {
+            encoder.headers.insert(name, room.clone());
+        }
+        Ok(encoder)
     }
 
     pub fn shape(&self) -> &Shape {
@@ -59,40 +109,48 @@ impl Encoder {
     }
 
     /// The request for these events, in order, without its auth header. The same `seal` gives the same bytes.
-    pub fn prepare(&self, events: &[Event], replay: bool, seal: u32) -> Result<Prepared, Failure> {
+    /// `key` is [`Self::idempotency_key`] of them.
+    pub fn prepare(&self, events: &[Event], key: &str, seal: u32) -> Result<Prepared, Failure> {
         let writer = self.shape.open(seal)?;
         let url = self.url_for(&writer, events)?;
         let body = self.body(&writer, events)?;
-        let mut headers = request_headers(&url, &body, self.content_type());
-        for (name, value) in &self.headers {
-            headers.insert(name, value.clone());
-        }
-        let key = self.idempotency_key(events, replay);
-        headers.insert("traceparent", value_of(&cloudevents::traceparent(events, &key)));
-        headers.insert("idempotency-key", value_of(&key));
+        let mut headers = self.headers.clone();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(&TRACEPARENT, value_of(&cloudevents::traceparent(events, key)));
+        headers.insert(&IDEMPOTENCY_KEY, value_of(key));
         if let ([event], true) = (events, self.is_single()) {
-            for (name, value) in cloudevents::headers(event) {
-                headers.insert(name, value_of(&value));
-            }
-            for (name, value) in cloudevents::told(event, |name| self.shape.tells(name)) {
-                let name = format!("ce-{name}");
-                let name = HeaderName::from_bytes(name.as_bytes()).expect("an attribute's name is a-z 0-9");
-                headers.insert(name, value_of(&cloudevents::encoded(value)));
-            }
+            self.tell(event, &mut headers);
         }
         Ok(Prepared { method: self.method.clone(), url, headers, body })
     }
 
+    /// The `ce-*` headers of a single event.
+    fn tell(&self, event: &Event, headers: &mut HeaderMap) {
+        let made = |text: &str| value_of(&cloudevents::encoded(text));
+        let same = |text: &String| (text.clone(), made(text));
+        let time = || ((event.time.clone(), event.published), made(&cloudevents::time(event)));
+        headers.insert(&CE_SPECVERSION, HeaderValue::from_static("1.0"));
+        headers.insert(&CE_ID, made(&event.id));
+        headers.insert(&CE_TYPE, self.kind.of(|kind| *kind == event.kind, || same(&event.kind)));
+        headers.insert(&CE_SOURCE, self.source.of(|source| *source == event.source, || same(&event.source)));
+        headers.insert(&CE_TIME, self.time.of(|(time, at)| (time, *at) == (&event.time, event.published), time));
+        for (name, value) in cloudevents::told(event, |name| self.shape.tells(name)) {
+            let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
+            headers.insert(name.expect("an attribute's name is a-z 0-9"), made(value));
+        }
+    }
+
     /// `<recipe>/<target>/<event id>`, or of a batch `<recipe>/<target>/<first offset>-<last offset>`. A dead letter
     /// that is delivered goes under the key of a single event.
-    pub fn idempotency_key(&self, events: &[Event], replay: bool) -> String {
+    pub fn idempotency_key(&self, events: &[Event], replay: bool) -> Arc<str> {
+        let prefix = &self.prefix;
         match events {
             [event] if replay || self.batch.max_events == 1 => {
-                format!("{}/{}", self.key, cloudevents::key_part(&event.id))
+                [prefix.as_str(), &cloudevents::key_part(&event.id)].concat().into()
             }
-            [first, .., last] => format!("{}/{}-{}", self.key, first.offset, last.offset),
-            [only] => format!("{}/{}-{}", self.key, only.offset, only.offset),
-            [] => self.key.to_string(),
+            [first, .., last] => format!("{prefix}{}-{}", first.offset, last.offset).into(),
+            [only] => format!("{prefix}{}-{}", only.offset, only.offset).into(),
+            [] => prefix.trim_end_matches('/').into(),
         }
     }
 
@@ -116,16 +174,9 @@ impl Encoder {
         Ok(url)
     }
 
-    fn content_type(&self) -> &'static str {
-        match self.batch.format {
-            BatchFormat::Object | BatchFormat::JsonArray => "application/json",
-            BatchFormat::Ndjson => "application/x-ndjson",
-            BatchFormat::CloudEventsBatch => "application/cloudevents-batch+json",
-        }
-    }
-
     fn body(&self, writer: &Writer<'_>, events: &[Event]) -> Result<Bytes, Failure> {
-        let mut out = Vec::new();
+        // Mostly a projection is no longer than what it is of; brackets, commas and names at the partner are.
+        let mut out = Vec::with_capacity(events.iter().map(|event| event.data.len() + 16).sum());
         match self.batch.format {
             BatchFormat::Object => match events {
                 [event] => writer.json(event, &mut out)?,
@@ -153,14 +204,22 @@ impl Encoder {
     }
 }
 
+fn content_type(format: BatchFormat) -> &'static str {
+    match format {
+        BatchFormat::Object | BatchFormat::JsonArray => "application/json",
+        BatchFormat::Ndjson => "application/x-ndjson",
+        BatchFormat::CloudEventsBatch => "application/cloudevents-batch+json",
+    }
+}
+
 /// Host, agent, what comes and how long it is: all that goes out is in our hands, nothing is left to a library.
-pub(super) fn request_headers(url: &Url, body: &Bytes, content_type: &'static str) -> HeaderMap {
+pub(super) fn request_headers(url: &Url, length: usize, content_type: &'static str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, value_of(&authority(url)));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers
 }
 

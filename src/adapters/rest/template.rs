@@ -2,6 +2,7 @@
 //! more: it can add no segment, no query and no host.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
@@ -20,6 +21,8 @@ pub(super) struct Template {
     parts: Vec<Part>,
     /// The url with some value in its fields: its host and port are those of every request.
     base: Url,
+    /// The same as text.
+    text: Arc<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +43,8 @@ impl Template {
         if base.origin() != other.origin() {
             return Err(wrong("a {field} may stand in the path or the query, not in the host or the port"));
         }
-        Ok(Self { parts, base })
+        let text = base.as_str().into();
+        Ok(Self { parts, base, text })
     }
 
     pub fn has_field(&self) -> bool {
@@ -51,8 +55,16 @@ impl Template {
         &self.base
     }
 
+    /// A url of this template as text.
+    pub fn text(&self, url: &Url) -> Arc<str> {
+        if self.has_field() { url.as_str().into() } else { self.text.clone() }
+    }
+
     /// The url for an event. Refused: a field is absent, null or empty, or makes a segment `.` or `..`.
     pub fn fill(&self, writer: &Writer<'_>, event: &Event) -> Result<Url, Failure> {
+        if !self.has_field() {
+            return Ok(self.base.clone());
+        }
         let mut values = HashMap::new();
         for part in &self.parts {
             if let Part::Field(field) = part {

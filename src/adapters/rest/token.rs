@@ -101,7 +101,7 @@ impl TokenSource {
         let asked = Instant::now();
         let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
         let pair = basic(&encoded(&self.client_id), &encoded(secret.value.expose_secret()));
-        let mut headers = request_headers(&self.url, &self.form, "application/x-www-form-urlencoded");
+        let mut headers = request_headers(&self.url, self.form.len(), "application/x-www-form-urlencoded");
         let header = SecretString::from(format!("Basic {}", pair.expose_secret()));
         headers.insert(AUTHORIZATION, sensitive(&header, &secret.name)?);
         let request = Prepared { method: Method::POST, url: self.url.clone(), headers, body: self.form.clone() };

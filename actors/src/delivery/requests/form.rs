@@ -4,6 +4,7 @@ use super::governed::{ASKED, new};
 use super::{Requests, STAGED_BYTES};
 use crate::delivery::Ended;
 use crate::delivery::base::{Base, Blocked, Failed, MAX_HELD};
+use crate::delivery::keyed::Meets;
 use crate::delivery::unit::Staged;
 use crate::event::{Event, Key};
 use crate::failure::Failure;
@@ -18,15 +19,19 @@ const READ_AHEAD: usize = 256;
 /// Data in one unit.
 const UNIT_BYTES: usize = 4 << 20;
 
+/// Events that are formed into units in one go: others of this thread have their turn in between.
+const IN_ONE_GO: usize = 2_048;
+
 impl Requests {
-    /// Forms units ahead of what is in flight and stores them as begun. For a probe one is enough.
+    /// Forms units ahead of what is in flight and begins to store them as begun, while those before them are sent. For a
+    /// probe one is enough.
     pub(super) async fn stage(&mut self, base: &mut Base) -> Ended {
         let (enough, most) = match base.room() {
-            Room::Free => (self.concurrency, 4 * self.concurrency),
+            Room::Free => (2 * self.concurrency, 4 * self.concurrency),
             Room::Probe if self.retry.is_empty() => (1, 1),
             _ => return Ok(()),
         };
-        if self.ready.len() >= enough {
+        if self.storing.is_some() || self.ready.len() >= enough {
             return Ok(());
         }
         if self.is_full_of_failures() {
@@ -57,38 +62,40 @@ impl Requests {
                 return Ok(());
             }
         };
-        let before = self.ready.len();
-        while self.ready.len() < most && self.staged_bytes() < STAGED_BYTES {
+        let mut units = Vec::new();
+        let (mut bytes, mut events) = (self.ready.iter().map(Staged::bytes).sum::<usize>(), 0);
+        while self.ready.len() + units.len() < most && bytes < STAGED_BYTES && events < IN_ONE_GO {
             let mut blocked = Vec::new();
-            let events = self.form(base, partner.as_ref(), &mut blocked).await?;
-            let (none, blocks) = (events.is_empty(), !blocked.is_empty());
+            let (formed, keys) = self.form(base, partner.as_ref(), &mut blocked).await?;
+            let (none, blocks) = (formed.is_empty(), !blocked.is_empty());
             if blocks {
                 base.blocked(blocked).await?;
             }
             if !none {
-                self.ready.push_back(Self::unit_of(base, events, partner.as_ref(), seal));
+                let offsets = formed.iter().map(|event| event.offset).collect();
+                let unit = Unit { revision: base.settings.revision, offsets, letter: None, seal };
+                let unit = Staged::with_keys(unit, formed, keys);
+                (bytes, events) = (bytes + unit.bytes(), events + unit.events.len());
+                units.push(unit);
             }
             if (none && !blocks) || self.held.len() >= MAX_HELD {
                 break;
             }
         }
-        if self.ready.len() > before { self.store_open(base).await } else { Ok(()) }
+        if !units.is_empty() {
+            self.store(base, units);
+        }
+        Ok(())
     }
 
-    fn unit_of(base: &Base, events: Vec<Event>, partner: &dyn RequestPartner, seal: u32) -> Staged {
-        let offsets = events.iter().map(|event| event.offset).collect();
-        let unit = Unit { revision: base.settings.revision, offsets, letter: None, seal };
-        Staged::new(unit, events, partner)
-    }
-
-    /// The events of the next unit, ascending; none if nothing may go. `blocked` are those that were found on the way
+    /// The events of the next unit, ascending, and their keys; none if nothing may go. `blocked` are those that were found on the way
     /// and that policies say no to.
     async fn form(
         &mut self,
         base: &mut Base,
         partner: &dyn RequestPartner,
         blocked: &mut Vec<Blocked>,
-    ) -> Result<Vec<Event>, Failure> {
+    ) -> Result<(Vec<Event>, Vec<Key>), Failure> {
         let mut events: Vec<Event> = Vec::new();
         let mut mine: Vec<Key> = Vec::new();
         while let Some((key, offsets)) =
@@ -105,9 +112,10 @@ impl Requests {
         while events.len() < self.max_events && bytes < UNIT_BYTES && blocked.len() < ASKED {
             let Some(event) = self.next_event(base).await? else { break };
             let key = partner.key(&event);
-            let ours = mine.contains(&key);
+            let meets = self.keys.meets(&key);
+            let ours = meets == Meets::Taken && mine.contains(&key);
             // Also one of ours, if others of it wait: they are older.
-            if self.keys.has_waiting(&key) || (self.keys.is_taken(&key) && !ours) {
+            if meets != Meets::Nothing && !ours {
                 self.keys.park(key, event.offset);
                 continue;
             }
@@ -137,7 +145,7 @@ impl Requests {
             events.push(event);
         }
         events.sort_by_key(|event| event.offset);
-        Ok(events)
+        Ok((events, mine))
     }
 
     /// The next event of the feed that is nobody's yet.
@@ -148,15 +156,19 @@ impl Requests {
         while self.read.is_empty() && self.scan < until {
             let (events, next) = base.read(self.scan, until, READ_AHEAD).await?;
             self.scan = next;
-            let begins =
-                |unit: &Unit, offset: Offset| unit.letter.is_none() && unit.offsets.binary_search(&offset).is_ok();
-            let is_begun = |event: &Event| self.open_units().any(|unit| begins(unit, event.offset));
-            self.read = events.into_iter().filter(|event| !is_begun(event)).collect();
+            let begun = self.begun_from(events.first().map_or(next, |event| event.offset));
+            let is_new = |event: &Event| begun.binary_search(&event.offset).is_err();
+            self.read = events.into_iter().filter(is_new).collect();
         }
         Ok(self.read.pop_front())
     }
 
-    fn staged_bytes(&self) -> usize {
-        self.ready.iter().map(Staged::bytes).sum()
+    /// The offsets of all events from `first` on that are begun already, ascending: an incarnation before has begun them.
+    fn begun_from(&self, first: Offset) -> Vec<Offset> {
+        let reaches = |unit: &&Unit| unit.letter.is_none() && unit.offsets.last().is_some_and(|&last| last >= first);
+        let offsets = self.open_units().filter(reaches).flat_map(|unit| &unit.offsets);
+        let mut begun: Vec<Offset> = offsets.copied().filter(|&offset| offset >= first).collect();
+        begun.sort_unstable();
+        begun
     }
 }

@@ -1,5 +1,6 @@
 //! What becomes of a unit that was tried: delivered, tried again, split, or given up as a dead letter.
 
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::Requests;
@@ -20,50 +21,75 @@ use crate::work::Unit;
 const CONFLICTS: u32 = 10;
 
 impl Requests {
-    pub(super) async fn take(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
-        match outcome {
-            Outcome::Answered(staged, permit, Ok(sent)) => {
-                self.sending -= 1;
-                let mut entries = staged.delivered(&sent);
-                let also = base.recovered(permit);
-                let urgent = !also.is_empty();
-                entries.extend(also);
-                if urgent {
-                    // A change of the circuit is written before an operator's order that follows it.
-                    let committed = base.commit_apart(entries).await;
-                    return self.committed(base, staged, committed);
+    /// Takes all that has ended by now, `outcome` first. What was accepted meanwhile is one commit.
+    pub(super) async fn turn(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
+        let (mut accepted, mut entries) = (Vec::new(), Vec::new());
+        let mut next = Some(outcome);
+        while let Some(outcome) = next {
+            match outcome {
+                Outcome::Answered(mut staged, permit, Ok(sent)) => {
+                    self.sending -= 1;
+                    staged.delivered(&sent, &mut entries);
+                    accepted.push(staged);
+                    let also = base.recovered(permit);
+                    if !also.is_empty() {
+                        // A change of the circuit is written before an operator's order that follows it.
+                        entries.extend(also);
+                        self.commit(base, &mut accepted, &mut entries).await?;
+                    }
                 }
-                let commit = base.commit_apart(entries);
-                self.running.push(Box::pin(async move { Outcome::Committed(staged, commit.await) }));
-                Ok(())
+                Outcome::Answered(staged, permit, Err(failure)) => {
+                    self.sending -= 1;
+                    self.failed(base, staged, permit, failure).await?;
+                }
+                Outcome::Panicked(staged, permit, panic) => {
+                    self.sending -= 1;
+                    // Nothing that was accepted ends with the actor.
+                    self.commit(base, &mut accepted, &mut entries).await?;
+                    let failure = Failure::transient(format!("the adapter panicked: {}", words_of(panic.as_ref())));
+                    self.failed(base, staged, permit, failure).await?;
+                    // After the record: its supervisor starts a new actor.
+                    std::panic::resume_unwind(panic)
+                }
+                Outcome::Committed(staged, result) => self.committed(base, staged, result)?,
             }
-            Outcome::Answered(staged, permit, Err(failure)) => {
-                self.sending -= 1;
-                self.failed(base, staged, permit, failure).await
-            }
-            Outcome::Panicked(staged, permit, panic) => {
-                self.sending -= 1;
-                let failure = Failure::transient(format!("the adapter panicked: {}", words_of(panic.as_ref())));
-                self.failed(base, staged, permit, failure).await?;
-                // After the record: its supervisor starts a new actor.
-                std::panic::resume_unwind(panic)
-            }
-            Outcome::Committed(staged, result) => self.committed(base, staged, result),
+            next = self.running.next().now_or_never().flatten();
         }
+        if !accepted.is_empty() {
+            let commit = base.commit_apart(entries);
+            self.running.push(Box::pin(async move { Outcome::Committed(accepted, commit.await) }));
+        }
+        Ok(())
+    }
+
+    /// Commits receipts and waits for it.
+    async fn commit(&mut self, base: &mut Base, accepted: &mut Vec<Staged>, entries: &mut Vec<Entry>) -> Ended {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let committed = base.commit_apart(std::mem::take(entries)).await;
+        self.committed(base, std::mem::take(accepted), committed)
     }
 
     /// The receipts are on disk.
-    fn committed(&mut self, base: &mut Base, staged: Staged, result: Result<Vec<OpenTicket>, Failure>) -> Ended {
+    fn committed(
+        &mut self,
+        base: &mut Base,
+        delivered: Vec<Staged>,
+        result: Result<Vec<OpenTicket>, Failure>,
+    ) -> Ended {
         base.tickets = result?;
         let clean = self.retry.is_empty() && self.stuck.is_empty();
-        match staged.unit.letter {
-            None => base.delivered(staged.events.iter().map(|event| (event.offset, event.published)), clean),
-            Some(letter) => {
-                staged.events.iter().for_each(|event| base.redelivered(event.published, clean));
-                self.replayed(letter, Ok(()));
+        for staged in delivered {
+            match staged.unit.letter {
+                None => base.delivered(staged.events.iter().map(|event| (event.offset, event.published)), clean),
+                Some(letter) => {
+                    staged.events.iter().for_each(|event| base.redelivered(event.published, clean));
+                    self.replayed(letter, Ok(()));
+                }
             }
+            self.close_unit(&staged);
         }
-        self.close_unit(&staged);
         Ok(())
     }
 

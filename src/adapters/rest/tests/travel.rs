@@ -136,7 +136,7 @@ async fn connect_to_changes_the_way_and_nothing_else() {
         let Receipt::Rest { url: written, .. } = attempt(&target(url), &context).await.unwrap().receipt else {
             panic!()
         };
-        assert_eq!(written, url.to_lowercase());
+        assert_eq!(&*written, url.to_lowercase());
         let seen = server.seen().remove(place);
         assert_eq!(seen.line, "POST /x HTTP/1.1");
         assert_eq!(seen.header("host"), Some(authority));
@@ -183,7 +183,7 @@ async fn a_certificate_is_checked_against_the_recipes_host() {
         let Receipt::Rest { url: written, .. } = attempt(&target(url), &context).await.unwrap().receipt else {
             panic!()
         };
-        assert_eq!(written, url);
+        assert_eq!(&*written, url);
         assert_eq!(server.seen()[0].header("host"), Some(url.split('/').nth(2).unwrap()));
     }
 }

@@ -63,8 +63,8 @@ async fn a_single_event_is_sent_exactly_so() {
 
     assert_eq!(sent.payload_sha256, <[u8; 32]>::from(Sha256::digest(&seen.body)));
     let Receipt::Rest { status, url, idempotency_key, response_sha256, .. } = sent.receipt else { panic!() };
-    assert_eq!((status, url), (201, server.url("/api/bridge")));
-    assert_eq!(idempotency_key, "bridge.sync/gis/e%201%2F%C3%A9");
+    assert_eq!((status, &*url), (201, &*server.url("/api/bridge")));
+    assert_eq!(&*idempotency_key, "bridge.sync/gis/e%201%2F%C3%A9");
     assert_eq!(response_sha256, <[u8; 32]>::from(Sha256::digest("thanks")));
 }
 
