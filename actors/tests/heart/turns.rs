@@ -11,7 +11,9 @@ use crate::fakes::{Answer, World};
 use crate::lanes::{REQUESTS, apply, pass, recipe, simulated, start};
 
 fn publish(world: &World, events: Offset) {
-    (0..events).for_each(|n| drop(world.log.publish(&format!("k{n}"))));
+    for n in 0..events {
+        world.log.publish(&format!("k{n}"));
+    }
 }
 
 #[test]
