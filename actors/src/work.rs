@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Event;
+use crate::event::{Event, EventRef};
 use crate::id::{Offset, Revision, Timestamp};
 use crate::ports::Rows;
 
@@ -103,6 +103,12 @@ pub struct Row {
     pub id: String,
     pub published: Timestamp,
     pub length: u32,
+}
+
+impl From<&Row> for EventRef {
+    fn from(row: &Row) -> Self {
+        Self { offset: row.offset, id: row.id.clone() }
+    }
 }
 
 impl Row {

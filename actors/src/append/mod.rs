@@ -13,11 +13,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::event::{Event, EventRef};
+use crate::event::Event;
 use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, Offset, Revision, TargetKey, Timestamp};
 use crate::ports::{Clock, FileHost, FilePartner, Ledger, Partners, Synced, WriteTo};
@@ -97,7 +98,7 @@ impl Arrived {
     pub fn receipts(&self) -> impl Iterator<Item = Entry> {
         let path: Arc<str> = self.plan.place.path.as_str().into();
         self.plan.pieces().map(move |(row, file_offset, bytes)| Entry::Delivered {
-            event: EventRef { offset: row.offset, id: row.id.clone() },
+            event: row.into(),
             attempt: self.attempt,
             payload_sha256: Sha256::digest(bytes).into(),
             receipt: Receipt::File {
@@ -146,9 +147,14 @@ impl Appender {
         self.attempts = attempts;
     }
 
-    /// Nothing of the plan that was begun last is open: no write of it can be going on.
+    /// Nothing of the plan that was begun last is open: no write of it can be going on, and what is remembered of it is
+    /// how it left the file.
     pub fn is_settled(&mut self) {
         self.unanswered = None;
+        if let Some(FileWork { plan, .. }) = &mut self.last {
+            (plan.file_offset, plan.lead, plan.bytes) = (plan.end(), 0, Bytes::new());
+            plan.rows = plan.rows.last().cloned().into_iter().collect();
+        }
     }
 
     /// Attempts made at the open plan.

@@ -6,6 +6,7 @@ mod governed;
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::join;
@@ -43,8 +44,8 @@ struct Files {
     replay: Option<(u64, Option<Waiter>)>,
     /// Refusals of the event that is next.
     refused: (Offset, Tries),
-    /// The events of the attempt that failed last.
-    failed_last: Vec<Event>,
+    /// The events of the attempt that failed last; they are read again where they are needed.
+    failed_last: Vec<Offset>,
     /// Policies say no to the event that is next, or to the plan that is open.
     blocked: bool,
     /// What comes after the last plan.
@@ -211,7 +212,8 @@ impl Files {
         let ahead = self.render_ahead(base, batch.end());
         let carried_out = self.carry_out(base, &[], None, batch);
         let (ended, ahead) = join(carried_out, async move { ahead?.await }).await;
-        self.ahead = ahead;
+        // In an outage nothing is kept for later.
+        self.ahead = ahead.filter(|ahead| ahead.is_next(base));
         ended
     }
 
@@ -222,7 +224,7 @@ impl Files {
         if let Some(letter) = letter.filter(|&letter| !promised(letter)) {
             self.appender.promise(letter).await?;
         }
-        let offsets = batch.rows().map(|rows| rows.iter().map(|row| row.offset).collect::<Vec<_>>());
+        let rows = batch.rows();
         let (events, rendered) = match batch {
             Batch::Events(events) => (events, None),
             Batch::Rendered(rendered) => (Vec::new(), Some(rendered)),
@@ -246,11 +248,11 @@ impl Files {
             // The ledger did not take it: what is true must be asked anew.
             Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => return Err(failure),
             Err(failure) => {
-                let events = match offsets {
-                    Some(offsets) => base.read_each(&offsets).await?,
-                    None => events,
+                let tried = match rows {
+                    Some(rows) => rows.iter().map(EventRef::from).collect(),
+                    None => events.iter().map(EventRef::from).collect(),
                 };
-                self.failed(base, permit, letter, events, failure).await?;
+                self.failed(base, permit, letter, (tried, events), failure).await?;
             }
         }
         match panic {
@@ -281,7 +283,10 @@ impl Files {
         entries.extend(base.recovered(permit));
         base.commit(entries).await?;
         match letter {
-            None => base.delivered(arrived.events(), true),
+            None => {
+                base.delivered(arrived.events(), true);
+                self.appender.is_settled();
+            }
             Some(_) => {
                 events.iter().for_each(|event| base.redelivered(event.published, true));
                 self.end_replay(Ok(()));
@@ -295,9 +300,12 @@ impl Files {
         base: &mut Base,
         permit: Permit,
         letter: Option<u64>,
-        mut events: Vec<Event>,
+        (tried, mut events): (Vec<EventRef>, Vec<Event>),
         failure: Failure,
     ) -> Ended {
+        if events.is_empty() && matches!(failure.kind, FailureKind::Blocked | FailureKind::Refused) {
+            events = base.read_each(&tried.iter().map(|event| event.offset).collect::<Vec<_>>()).await?;
+        }
         if failure.kind == FailureKind::Blocked {
             base.circuit.refused(permit);
             return self.plan_is_blocked(base, letter, events, &failure).await;
@@ -307,14 +315,13 @@ impl Files {
             events.truncate(1);
             return self.refused(base, permit, letter, events, failure).await;
         }
-        let tried: Vec<EventRef> = events.iter().map(EventRef::from).collect();
         let attempt = self.appender.attempts();
         let also = Vec::new();
         base.failed(Failed { failure: &failure, events: &tried, attempt, permit, letter, also }).await?;
         // Without a plan nothing was tried of any event.
         let planned = self.open_rows(base);
-        events.retain(|event| planned.binary_search_by_key(&event.offset, |row| row.offset).is_ok());
-        self.failed_last = events;
+        let planned = |offset: &Offset| planned.binary_search_by_key(offset, |row| row.offset).is_ok();
+        self.failed_last = tried.iter().map(|event| event.offset).filter(planned).collect();
         if failure.kind == FailureKind::Doubt {
             base.hold(&failure, attempt).await
         } else {
@@ -361,7 +368,7 @@ impl Files {
             base.settle([(event.offset, event.published)], false);
             self.failed_last.clear();
         } else {
-            self.failed_last = events;
+            self.failed_last = events.iter().map(|event| event.offset).collect();
             base.back_off(&failure);
         }
         Ok(())
@@ -405,10 +412,10 @@ impl Batch {
         last.map_or(0, |last| last + 1)
     }
 
-    fn rows(&self) -> Option<&[Row]> {
+    fn rows(&self) -> Option<Arc<[Row]>> {
         match self {
             Self::Events(_) => None,
-            Self::Rendered(rendered) => Some(&rendered.rows),
+            Self::Rendered(rendered) => Some(rendered.rows.clone()),
         }
     }
 }

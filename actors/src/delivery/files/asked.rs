@@ -36,7 +36,7 @@ impl Files {
     /// The events of the attempt that failed last become dead letters.
     async fn give_up(&mut self, base: &mut Base, answer: &Answer) -> Ended {
         let cause = Some(answer.cause).filter(|cause| matches!(cause, Cause::Refused | Cause::Policy));
-        let events = std::mem::take(&mut self.failed_last);
+        let events = base.read_each(&std::mem::take(&mut self.failed_last)).await?;
         let planned = !self.open_rows(base).is_empty();
         let attempts = self.appender.attempts();
         let settled: Vec<(Offset, Timestamp)> = events.iter().map(|event| (event.offset, event.published)).collect();

@@ -41,7 +41,7 @@ impl Files {
             }
             if may_go.is_empty() {
                 self.blocked = true;
-                self.failed_last = vec![event.clone()];
+                self.failed_last = vec![event.offset];
                 given_up.push(new(event, no));
             }
             break;
@@ -86,7 +86,7 @@ impl Files {
         }
         if !dropped {
             self.blocked = true;
-            self.failed_last = events;
+            self.failed_last = events.iter().map(|event| event.offset).collect();
             base.blocked(nos).await?;
         }
         Ok(())
