@@ -213,6 +213,10 @@ impl Metrics {
         }
     }
 
+    fn refusals(&self, why: Refusal) -> Counter {
+        self.counter(REFUSED, vec![Label::from_static_parts("reason", why.as_str())])
+    }
+
     fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
         self.recorder.register_counter(&Key::from_parts(name, labels), &METADATA)
     }

@@ -52,12 +52,12 @@ impl Lines {
     /// Counts lines that stand at `start`.
     pub fn add(&mut self, lines: &[u8], start: u64) {
         let mut position = start;
-        for line in lines.split_inclusive(|&b| b == b'\n') {
+        for end in memchr::memchr_iter(b'\n', lines) {
             if self.count.is_multiple_of(STRIDE) {
                 self.marks.push(position);
             }
             self.count += 1;
-            position += line.len() as u64;
+            position = start + end as u64 + 1;
         }
     }
 }
@@ -110,23 +110,25 @@ impl Reader {
     /// are there when they are big: ask again from where the answer ends.
     pub fn read(&self, from: u64, limit: usize) -> Result<Vec<(u64, Bytes)>, Failure> {
         let mut found = Vec::new();
-        let mut room = MAX_READ;
-        while found.len() < limit && room > 0 {
-            let seq = from + found.len() as u64;
+        self.visit(from, limit, |seq, line| found.push((seq, Bytes::copy_from_slice(line))))?;
+        Ok(found)
+    }
+
+    /// The same without a copy of each line; how many there were.
+    pub fn visit(&self, from: u64, limit: usize, mut each: impl FnMut(u64, &[u8])) -> Result<usize, Failure> {
+        let (mut visited, mut room) = (0, MAX_READ);
+        while visited < limit && room > 0 {
+            let seq = from + visited as u64;
             let Some((segment, lines)) = self.segment_of(seq)? else { break };
-            let before = found.len();
-            if let Err(error) = read_segment(&segment, &lines, seq, limit, &mut found, &mut room) {
+            match visit_segment(&segment, &lines, seq, limit - visited, &mut room, &mut each) {
+                Ok(0) => break,
+                Ok(more) => visited += more,
                 // Moved out since it was looked for.
-                if seq < self.first() {
-                    break;
-                }
-                return Err(at(&segment.path, "read", &error));
-            }
-            if found.len() == before {
-                break;
+                Err(_) if seq < self.first() => break,
+                Err(error) => return Err(at(&segment.path, "read", &error)),
             }
         }
-        Ok(found)
+        Ok(visited)
     }
 
     /// A record that was found not to be one.
@@ -173,24 +175,24 @@ fn scan_sealed(segment: &mut Segment) -> Result<Lines, Failure> {
     Ok(lines)
 }
 
-fn read_segment(
+fn visit_segment(
     segment: &Segment,
     lines: &Lines,
     from: u64,
     limit: usize,
-    found: &mut Vec<(u64, Bytes)>,
     room: &mut usize,
-) -> std::io::Result<()> {
+    each: &mut impl FnMut(u64, &[u8]),
+) -> std::io::Result<usize> {
     let mut reader = seek(segment, lines, from)?;
-    let (mut seq, mut line) = (from, Vec::new());
-    while found.len() < limit && *room > 0 && reader.read_until(b'\n', &mut line)? > 0 {
+    let (mut visited, mut line) = (0, Vec::new());
+    while visited < limit && *room > 0 && reader.read_until(b'\n', &mut line)? > 0 {
         line.pop_if(|last| *last == b'\n');
         *room = room.saturating_sub(line.len());
-        found.push((seq, Bytes::copy_from_slice(&line)));
+        each(from + visited as u64, &line);
         line.clear();
-        seq += 1;
+        visited += 1;
     }
-    Ok(())
+    Ok(visited)
 }
 
 /// What the segment holds from record `seq` on.

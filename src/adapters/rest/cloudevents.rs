@@ -145,7 +145,7 @@ mod tests {
         fn any_attribute_makes_a_header_and_comes_back(text: String) {
             let header = encoded(&text);
             prop_assert!(reqwest::header::HeaderValue::from_str(&header).is_ok());
-            prop_assert_eq!(percent_decode_str(&header).decode_utf8().unwrap(), text);
+            prop_assert_eq!(percent_decode_str(&header).decode_utf8().unwrap(), &*text);
         }
     }
 

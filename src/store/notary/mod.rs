@@ -373,11 +373,10 @@ fn no_record(seq: u64) -> Failure {
 fn extend(edge: &mut Edge, hashes: &Hashes, records: &Reader) -> Result<(), Failure> {
     let size = records.size();
     while edge.size() < size {
-        let lines = records.read(edge.size(), AT_ONCE)?;
-        if lines.is_empty() {
+        let mut leaves = Vec::new();
+        if records.visit(edge.size(), AT_ONCE, |_, line| leaves.push(tree::leaf(line)))? == 0 {
             return Err(no_record(edge.size()));
         }
-        let leaves = lines.iter().map(|(_, line)| tree::leaf(line)).collect::<Vec<_>>();
         // Not changed before its hashes are written: what failed is done again.
         let mut grown = edge.clone();
         hashes.append(&mut grown, &leaves)?;
