@@ -67,6 +67,11 @@ impl Mark {
     }
 }
 
+/// What the mark of a journal says, if there is one.
+pub fn of(journal: &Path) -> Marked {
+    File::open(path_of(journal)).ok().and_then(|file| read(&file)).unwrap_or_default()
+}
+
 fn read(file: &File) -> Option<Marked> {
     let mut bytes = [0; 20];
     file.read_exact_at(&mut bytes, 0).ok()?;

@@ -25,6 +25,9 @@ use super::problem::AdminError;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Memory that is taken for a body before it arrives.
+const BODY_AT_ONCE: usize = 1 << 20;
+
 /// What all requests share.
 pub struct Node {
     pub backend: Arc<dyn Backend>,
@@ -120,7 +123,8 @@ impl Call {
         if length.is_some_and(|length: usize| length > limit) {
             return Err(too_large());
         }
-        let mut body = BytesMut::new();
+        // What a request says of its length is not believed without end: it may never come.
+        let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(BODY_AT_ONCE));
         while let Some(chunk) = self.payload.next().await {
             let chunk = chunk.map_err(|error| AdminError::invalid(format!("the body broke off: {error}")))?;
             if body.len() + chunk.len() > limit {

@@ -70,6 +70,7 @@ impl Group {
         let (base, published) = (self.base, self.published);
         let fresh = || Staged { first, entries: Vec::with_capacity(left), ids: Vec::with_capacity(left), bytes: 0 };
         let staged = self.feeds.entry(batch.feed.clone()).or_insert_with(fresh);
+        self.buffer.reserve(batch.bytes() as usize);
         for (incoming, fate) in batch.events.iter().zip(fates).filter(|(_, fate)| !fate.duplicate) {
             left -= 1;
             let at = self.buffer.len();
@@ -89,7 +90,7 @@ impl Group {
 impl Writer {
     /// Takes a request into the group, whole or not at all.
     pub fn admit(&mut self, batch: &Batch, group: &mut Group) -> Result<Vec<Fate>, PublishError> {
-        let first = self.next(&batch.feed, group);
+        let first = self.next_of(&batch.feed, group);
         let mut fates = Vec::with_capacity(batch.events.len());
         let judged = self.judge(batch, group, first, &mut fates);
         let taken = judged.and_then(|()| {
@@ -120,8 +121,8 @@ impl Writer {
         fates: &mut Vec<Fate>,
     ) -> Result<(), PublishError> {
         let mut next = first;
-        let in_tables = self.ids.in_tables(batch.events.iter().map(|incoming| incoming.print.id));
-        let in_tables = in_tables.map_err(|error| PublishError::Unwritable {
+        let older = self.ids.older(batch.events.iter().map(|incoming| incoming.print.id));
+        let older = older.map_err(|error| PublishError::Unwritable {
             message: format!("the memory of event ids can't be read: {error}"),
         })?;
         for incoming in &batch.events {
@@ -130,7 +131,7 @@ impl Writer {
             let known = match self.ids.recent.entry(id) {
                 Slot::Occupied(known) => Some(*known.get()),
                 Slot::Vacant(unknown) => {
-                    let known = in_tables.get(&id).copied();
+                    let known = older.get(&id).copied();
                     if known.is_none() {
                         unknown.insert(claim);
                     }
@@ -174,7 +175,8 @@ impl Writer {
         let of_request = fates.iter().position(|fate| !fate.duplicate && fate.offset == known.offset);
         let differs = if let Some(n) = of_request {
             difference(Content::from(&batch.view(&batch.events[n])), content)
-        } else if let Some(earlier) = group.payload(&batch.feed, known.offset).and_then(record::decode) {
+        } else if let Some(earlier) = self.gathered(group).find_map(|group| group.payload(&batch.feed, known.offset)) {
+            let earlier = record::decode(earlier).expect("it was encoded here");
             difference(Content::from(&earlier), content)
         } else if let Some(earlier) = self.stored(&batch.feed, known.offset) {
             difference(Content::from(&earlier), content)
@@ -201,16 +203,25 @@ impl Writer {
         self.shared.state().feeds.get(feed).is_some_and(|feed| feed.has_lost(offset))
     }
 
+    /// This group and the one before it, which is being written.
+    fn gathered<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Group> {
+        [group].into_iter().chain(self.flying.as_ref().map(|flying| &*flying.group))
+    }
+
+    fn staged<'a>(&'a self, feed: &FeedName, group: &'a Group) -> impl Iterator<Item = &'a Staged> {
+        self.gathered(group).filter_map(|group| group.feeds.get(feed))
+    }
+
     /// The offset that the feed's next event gets.
-    fn next(&self, feed: &FeedName, group: &Group) -> Offset {
+    fn next_of(&self, feed: &FeedName, group: &Group) -> Offset {
         let head = || self.shared.state().feeds.get(feed).map_or(0, |feed| *feed.head.borrow());
-        group.feeds.get(feed).map_or_else(head, Staged::next)
+        self.staged(feed, group).next().map_or_else(head, Staged::next)
     }
 
     /// Whether the feed and the node have room for the bytes.
     fn check_room(&mut self, feed: &FeedName, bytes: u64, group: &Group) -> Result<(), PublishError> {
         let limit = self.options.feed_disk;
-        let staged = group.feeds.get(feed).map_or(0, |staged| staged.bytes);
+        let staged = self.staged(feed, group).map(|staged| staged.bytes).sum::<u64>();
         let mut used = self.feed_bytes(feed) + staged;
         if used + bytes > limit {
             self.trim_feed(feed, used + bytes - limit);

@@ -48,7 +48,7 @@ pub fn read(feed: &FeedName, headers: &Headers, body: &[u8]) -> Result<Batch, En
 /// Shows the events of a request one by one. After an error those that were shown are not to be taken.
 ///
 /// Each byte is looked at once. Where there is more than one mistake, those in the JSON are told before those in what it says.
-pub fn each<'a>(
+fn each<'a>(
     feed: &'a FeedName,
     headers: &'a Headers,
     body: &'a [u8],
@@ -140,7 +140,7 @@ fn event<'a>(scanner: &mut Scanner<'a>) -> Result<Result<Draft<'a>, String>, jso
     let mut data = None;
     let mut taken = Ok(());
     scanner.object(|scanner, name| {
-        let read = match (&**name, scanner.peek()) {
+        let read = match (name, scanner.peek()) {
             ("data", _) => {
                 data = Some(scanner.span(Scanner::value)?);
                 Ok(())

@@ -81,12 +81,22 @@ impl Folder {
 
     /// Writes a file under a temporary name and syncs it.
     pub fn prepare(&self, segment: u64, kind: &str, bytes: &[u8]) -> io::Result<Prepared> {
+        let (prepared, file) = self.write(segment, kind, bytes)?;
+        file.sync_all()?;
+        Ok(prepared)
+    }
+
+    fn write(&self, segment: u64, kind: &str, bytes: &[u8]) -> io::Result<(Prepared, File)> {
         let prepared =
             Prepared { to: self.file(segment, kind), from: self.0.join(format!("{segment}-{kind}.{TEMPORARY}")) };
         let mut file = File::create(&prepared.from)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(prepared)
+        Ok((prepared, file))
+    }
+
+    /// Replaces a file whole. Until it is synced, power loss may leave anything of it.
+    pub fn put(&self, segment: u64, kind: &str, bytes: &[u8]) -> io::Result<()> {
+        self.write(segment, kind, bytes)?.0.put_in_place()
     }
 
     /// Replaces a file whole, to stay.

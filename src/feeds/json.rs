@@ -150,7 +150,7 @@ impl<'a> Scanner<'a> {
     /// An object; `member` is told each key and passes over its value.
     pub fn object(
         &mut self,
-        mut member: impl FnMut(&mut Self, &Cow<'a, str>) -> Result<(), JsonError>,
+        mut member: impl FnMut(&mut Self, &str) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
         let before = self.keys.len();
         self.nested(|scanner| {
@@ -190,7 +190,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether a key is there already in the object whose keys begin at `first`.
-    fn is_known(&self, key: &Cow<'a, str>, first: usize, many: &mut HashSet<Cow<'a, str>>) -> bool {
+    fn is_known(&self, key: &str, first: usize, many: &mut HashSet<Cow<'a, str>>) -> bool {
         let keys = &self.keys[first..];
         if keys.len() < FEW_KEYS {
             return keys.iter().any(|known| known == key);

@@ -1,5 +1,6 @@
 //! `FeedLog`: the embedded durable log of events, as the rest of the node sees it.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -21,6 +22,7 @@ use super::files::Folder;
 use super::reader::{self, Span};
 use super::recovery::{OpenError, Problem, Recovered, recover};
 use super::state::{Entries, Feed, Reader, Shared, first_published};
+use super::syncing::Syncer;
 use super::writer::{Job, OpenJournal, Writer};
 use super::{Accepted, NewEvent, PublishError};
 
@@ -114,9 +116,22 @@ impl FeedLog {
             })?;
         let shared = Arc::new(Shared::new(state));
         let (jobs, waiting) = sync_channel(QUEUE);
-        let writer =
-            Writer { shared: shared.clone(), options, folder, open_journal: open, ids, active, no_room_at: None };
-        let thread = Builder::new().name("feeds".to_owned()).spawn(move || writer.run(&waiting)).map_err(io)?;
+        let syncer = Syncer::start(jobs.clone()).map_err(io)?;
+        let writer = Writer {
+            shared: shared.clone(),
+            options,
+            folder,
+            open_journal: open,
+            ids,
+            active,
+            jobs: waiting,
+            aside: VecDeque::new(),
+            open: None,
+            flying: None,
+            syncer,
+            no_room_at: None,
+        };
+        let thread = Builder::new().name("feeds".to_owned()).spawn(move || writer.run()).map_err(io)?;
         Ok(Arc::new(Self { shared, jobs, writer: Mutex::new(Some(thread)), lock }))
     }
 

@@ -19,6 +19,7 @@ mod retention;
 mod same;
 mod sealing;
 mod state;
+mod syncing;
 #[cfg(test)]
 mod tests;
 mod writer;

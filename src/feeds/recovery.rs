@@ -60,9 +60,9 @@ pub(super) fn recover(folder: &Folder, open: &OpenJournal, segment_bytes: u64) -
     for marked in folder.list(&format!("{LOG}.{}", mark::EXTENSION))? {
         let log = folder.file(marked, LOG);
         match logs.last() {
-            // Left by a crash between the next segment's beginning and the removal.
-            Some(&last) if marked < last => mark::remove(&log),
-            Some(&last) if marked == last => {}
+            // Left by a crash before the removal of a sealed one's.
+            Some(&last) if marked < last && !logs.contains(&marked) => mark::remove(&log),
+            Some(&last) if marked <= last => {}
             _ => return Err(Problem::Missing(log)),
         }
     }
@@ -125,11 +125,13 @@ impl Loading<'_> {
             }
             (_, table) => {
                 tracing::warn!(segment, "the index of a segment is missing or damaged and is built again");
-                let (bytes, scan) = self.scan(segment, Tail::Synced)?;
+                let (bytes, mut scan) = self.scan(segment, Tail::Synced)?;
+                scan.expect(&bytes, segment, mark::of(&self.folder.file(segment, LOG)).length);
                 let (bytes, scan) = self.repaired(segment, bytes, scan)?;
                 self.rebuild(segment, &bytes, &scan, table)?;
             }
         }
+        mark::remove(&self.folder.file(segment, LOG));
         Ok(())
     }
 
@@ -210,7 +212,7 @@ impl Loading<'_> {
         let start = scan.frames.iter().find(|frame| frame::event_at(&bytes, **frame).is_some());
         let active = Active {
             number: last,
-            file,
+            file: Some(file),
             mark,
             start: start.map_or(bytes.len(), |frame| frame.at) as u64,
             length: bytes.len() as u64,
@@ -253,7 +255,7 @@ impl Loading<'_> {
             state.trim(&head.feed, head.oldest)?;
         }
         state.take_trimmed(); // it is on disk already
-        let ids = Ids { recent: contents.ids, tables: self.tables.into_values().collect() };
+        let ids = Ids { recent: contents.ids, sealing: None, tables: self.tables.into_values().collect() };
         Ok(Recovered { state, ids, active })
     }
 

@@ -123,10 +123,12 @@ impl Writer {
 
     /// Removes sealed segments that nobody needs.
     fn remove_dead(&mut self) {
+        self.store_ids();
         let dead: Vec<u64> = {
             let state = self.shared.state();
             let sealed = state.store.all.iter().filter(|&(&number, _)| number != self.active.number);
-            sealed.filter(|(_, segment)| segment.live == 0).map(|(&number, _)| number).collect()
+            let dead = sealed.filter(|&(&number, segment)| segment.live == 0 && !self.ids.are_only_in(number));
+            dead.map(|(&number, _)| number).collect()
         };
         if !dead.is_empty() {
             self.record_trimmed();
@@ -143,6 +145,13 @@ impl Writer {
             && let Err(error) = self.folder.sync()
         {
             tracing::warn!(%error, "the feeds' folder can't be synced: removed segments may come back");
+        }
+    }
+
+    /// Has the ids of the segment that was sealed last on disk, if that can be.
+    pub fn store_ids(&mut self) {
+        if let Err(error) = self.ids.sealed(&self.folder) {
+            tracing::warn!(%error, "the ids of a segment can't be written yet");
         }
     }
 

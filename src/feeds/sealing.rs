@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use hms_actors::id::Timestamp;
 
-use super::files::{Folder, IDS, INDEX, LOG};
+use super::files::{Folder, INDEX, LOG};
 use super::frame;
-use super::ids::Table;
 use super::index::{self, Entry, Listed};
 use super::record::{Head, encode_heads};
 use super::state::{Segment, State};
 use super::writer::{Active, OpenJournal, Writer};
-use crate::mark::{self, Mark};
+use crate::mark::Mark;
 
 impl Writer {
     /// Seals the active segment. If that fails it goes on being written, and a later try may succeed.
@@ -29,16 +28,14 @@ impl Writer {
         }
     }
 
-    /// The index and the ids first, then the next segment: until that stands, this one is the active one.
+    /// The index first, then the next segment; the table of ids is written while that is filled. What of the two is not
+    /// on disk after a crash is built again from the segment.
     fn seal(&mut self) -> io::Result<()> {
+        self.ids.sealed(&self.folder)?;
         let sealed = self.active.number;
         let mut lists = self.shared.state().tails();
         let index = index::encode(sealed, self.active.length, &mut lists);
-        self.folder.replace(sealed, INDEX, &index)?;
-        let ids = Table::encode(&self.ids.recent, self.active.newest);
-        self.folder.replace(sealed, IDS, &ids)?;
-        let table = Table::open(self.folder.file(sealed, IDS), sealed)?;
-        let table = table.ok_or_else(|| io::Error::other("the table of ids is damaged"))?;
+        self.folder.put(sealed, INDEX, &index)?;
         let heads = self.shared.state().heads();
         let (active, reading) =
             begin(&self.folder, sealed + 1, &heads, &self.open_journal, self.options.segment_bytes)?;
@@ -56,15 +53,18 @@ impl Writer {
         state.store.active = (active.number, reading);
         state.take_trimmed(); // the new segment opens with it
         drop(state);
-        self.ids.tables.push(table);
-        self.ids.recent.clear();
+        let newest = self.active.newest;
         self.active = active;
-        mark::remove(&self.folder.file(sealed, LOG));
+        self.ids.seal(&self.folder, sealed, newest);
         Ok(())
     }
 
     /// Rewrites a sealed segment; says whether it worked. If not, nothing has changed.
     pub fn try_rewrite(&mut self, segment: u64) -> bool {
+        self.store_ids();
+        if self.ids.are_only_in(segment) {
+            return false;
+        }
         let done = self.rewrite(segment);
         if let Err(error) = &done {
             tracing::warn!(segment, %error, "the segment can't be rewritten");
@@ -122,7 +122,7 @@ pub(super) fn begin(
     frame::put(&mut bytes, &encode_heads(0, heads));
     let length = bytes.len() as u64;
     folder.replace(number, LOG, &bytes)?;
-    let file = open_journal(folder.appender(number)?);
+    let file = Some(open_journal(folder.appender(number)?));
     let (mark, _) = Mark::open(&folder.file(number, LOG));
     let active = Active {
         number,

@@ -1,9 +1,10 @@
-//! The one thread that writes: it takes all requests that wait, appends them together, syncs once, and
-//! only then lets them be seen and answers. What is accepted is decided in `admission`, what is removed in
-//! `retention`.
+//! The one thread that decides: it takes all requests that wait into a group, has it put on disk, and only then lets it
+//! be seen and answers. While a group is written and synced, which another thread does (`syncing`), the next one is made.
+//! What is accepted is decided in `admission`, what is removed in `retention`.
 
+use std::borrow::Borrow;
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,7 +22,7 @@ use super::ids::Ids;
 use super::log::Options;
 use super::record::encode_heads;
 use super::state::Shared;
-use crate::fault;
+use super::syncing::{Flight, Landed, NotStored, Syncer, put};
 use crate::mark::{Mark, Marked};
 
 /// Requests are taken into one group up to this size.
@@ -31,11 +32,12 @@ const MAINTENANCE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_millis(100);
 
 /// What the thread is asked to do.
-#[derive(Debug)]
 pub(super) enum Job {
     Publish(Batch, Answer),
     Maintain(Timestamp, oneshot::Sender<()>),
     Close,
+    /// The group that was written is on disk, or not.
+    Landed(Landed),
 }
 
 pub(super) type Answer = oneshot::Sender<Result<Taken, PublishError>>;
@@ -50,14 +52,31 @@ pub(super) struct Writer {
     pub open_journal: OpenJournal,
     pub ids: Ids,
     pub active: Active,
+    pub jobs: Receiver<Job>,
+    /// Jobs that have to wait for those before them.
+    pub aside: VecDeque<Job>,
+    /// What is gathered.
+    pub open: Option<Gathered<Group>>,
+    /// What is being written.
+    pub flying: Option<Gathered<Arc<Group>>>,
+    pub syncer: Syncer,
     /// The count of readers' moves at which no more room could be made on the node.
     pub no_room_at: Option<u64>,
+}
+
+/// A group and those who wait for it.
+pub(super) struct Gathered<G> {
+    pub group: G,
+    answers: Vec<(Answer, Result<Taken, PublishError>)>,
+    /// Of the requests.
+    bytes: u64,
 }
 
 /// The segment that is written.
 pub(super) struct Active {
     pub number: u64,
-    pub file: Box<dyn JournalFile>,
+    /// Away while a group is written.
+    pub file: Option<Box<dyn JournalFile>>,
     pub mark: Mark,
     /// Where its first event is or will be.
     pub start: u64,
@@ -86,68 +105,147 @@ impl Active {
 
 impl Writer {
     /// The thread's life.
-    pub fn run(mut self, jobs: &Receiver<Job>) {
+    pub fn run(mut self) {
         let mut due = Instant::now() + MAINTENANCE;
         loop {
-            let first = match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let (batch, then) = gather(first, jobs);
-            if !batch.is_empty() {
-                self.commit(batch);
-            }
-            match then {
-                Some(Job::Close) => return,
+            match self.next(due) {
+                Some(Job::Publish(batch, answer)) => self.take(batch, answer),
+                Some(Job::Landed(landed)) => self.land(landed),
                 Some(Job::Maintain(now, done)) => {
+                    self.settle();
                     while self.maintain(now) {}
                     let _ = done.send(()); // who asked may have gone
                 }
-                _ => {}
+                Some(Job::Close) => return self.end(),
+                None => {}
             }
             if due <= Instant::now() {
+                self.settle();
                 let more = self.maintain((self.options.clock)());
                 due = Instant::now() + if more { SOON } else { MAINTENANCE };
             }
         }
     }
 
-    /// Writes the requests as one group.
-    fn commit(&mut self, requests: Vec<(Batch, Answer)>) {
-        let bytes = requests.iter().map(|(batch, _)| batch.bytes()).sum();
-        let now = (self.options.clock)();
-        self.make_room(bytes, now);
-        let mut group = Group::new(self.active.length, now, self.used());
-        let admit = |(batch, answer): (Batch, Answer)| {
-            let fates = self.admit(&batch, &mut group);
-            (answer, fates.map(|fates| Taken::new(batch, fates)))
-        };
-        let answers: Vec<_> = requests.into_iter().map(admit).collect();
-        let stored = self.store(&group);
-        match &stored {
-            Ok(()) => self.show(&group),
-            Err(_) => self.forget(&group),
+    fn end(mut self) {
+        self.settle();
+        self.store_ids(); // otherwise the next start builds their table again
+    }
+
+    /// What to do next. When nothing more waits, or there is no room for more, what was gathered is written.
+    fn next(&mut self, due: Instant) -> Option<Job> {
+        let room = self.has_room();
+        if room && let Some(job) = self.aside.pop_front() {
+            return Some(job);
         }
-        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-        for (answer, taken) in answers {
+        if self.flying.is_none() && self.open.is_some() {
+            let waiting = if room { self.jobs.try_recv().ok() } else { None };
+            if waiting.is_none() {
+                self.take_off();
+            }
+            return waiting;
+        }
+        match self.jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(job) if room || matches!(job, Job::Landed(_)) => Some(job),
+            Ok(job) => {
+                self.aside.push_back(job);
+                None
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Job::Close),
+        }
+    }
+
+    /// Whether another request may be gathered: not where the segment is about to be sealed.
+    fn has_room(&self) -> bool {
+        let open = self.open.as_ref().map(|open| (open.group.end(), open.bytes));
+        let flying = self.flying.as_ref().map(|flying| (flying.group.end(), 0));
+        open.or(flying).is_none_or(|(end, bytes)| bytes < GROUP_BYTES && end < self.active.seal_at)
+    }
+
+    fn take(&mut self, batch: Batch, answer: Answer) {
+        let bytes = batch.bytes();
+        if self.used() + self.ahead() + bytes > self.options.disk {
+            self.settle();
+            self.make_room(bytes, (self.options.clock)());
+        }
+        let mut open = self.open.take().unwrap_or_else(|| Gathered {
+            group: Group::new(self.active.length + self.ahead(), (self.options.clock)(), self.used() + self.ahead()),
+            answers: Vec::new(),
+            bytes: 0,
+        });
+        let fates = self.admit(&batch, &mut open.group);
+        open.answers.push((answer, fates.map(|fates| Taken::new(batch, fates))));
+        open.bytes += bytes;
+        self.open = Some(open);
+    }
+
+    /// Bytes that were gathered and are not on disk.
+    fn ahead(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, |open| open.group.buffer.len());
+        let flying = self.flying.as_ref().map_or(0, |flying| flying.group.buffer.len());
+        (open + flying) as u64
+    }
+
+    /// Has the group written that was gathered.
+    fn take_off(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let bytes = open.group.buffer.len() as u64;
+        let writable = self.check_writable().and_then(|()| if bytes > 0 { self.check_free(bytes) } else { Ok(()) });
+        let file = if bytes > 0 && writable.is_ok() { self.active.file.take() } else { None };
+        match file {
+            None => self.finish(open, writable),
+            Some(file) => {
+                let Gathered { group, answers, bytes } = open;
+                let group = Arc::new(group);
+                let path = self.folder.file(self.active.number, LOG);
+                self.syncer.take(Flight { file, path, group: group.clone() });
+                self.flying = Some(Gathered { group, answers, bytes });
+            }
+        }
+    }
+
+    /// A group is on disk to stay, or not. If not, that which was gathered after it is not taken either: it builds on it.
+    fn land(&mut self, Landed { file, result }: Landed) {
+        self.active.file = file;
+        let Some(flying) = self.flying.take() else { return };
+        let stored = result.map_err(|error| self.refusal(error));
+        let builds_on_it = if stored.is_err() { self.open.take() } else { None };
+        self.finish(flying, stored.clone());
+        if let (Err(error), Some(mut open)) = (stored, builds_on_it) {
+            open.answers.iter_mut().for_each(|(_, answer)| *answer = Err(error.clone()));
+            self.finish(open, Err(error));
+        }
+    }
+
+    /// Shows or forgets a group, and answers those who wait for it.
+    fn finish<G: Borrow<Group>>(&mut self, gathered: Gathered<G>, stored: Result<(), PublishError>) {
+        match stored {
+            Ok(()) => self.show(gathered.group.borrow()),
+            Err(_) => self.forget(gathered.group.borrow()),
+        }
+        self.shared.queued.fetch_sub(gathered.bytes, Ordering::Relaxed);
+        for (answer, taken) in gathered.answers {
             let _ = answer.send(taken.and_then(|taken| stored.clone().map(|()| taken))); // who asked may have gone
         }
-        if self.active.length >= self.active.seal_at {
+        if self.open.is_none() && self.active.length >= self.active.seal_at {
             self.try_seal();
         }
     }
 
-    /// Puts the group on disk to stay.
-    fn store(&mut self, group: &Group) -> Result<(), PublishError> {
-        if let Some(message) = self.shared.failed.get() {
-            return Err(PublishError::Unwritable { message: message.clone() });
+    /// Brings to an end what was gathered, so that nothing is on its way. What else comes meanwhile has to wait.
+    fn settle(&mut self) {
+        while self.flying.is_some() || self.open.is_some() {
+            if self.flying.is_none() {
+                self.take_off();
+                continue;
+            }
+            match self.jobs.recv() {
+                Ok(Job::Landed(landed)) => self.land(landed),
+                Ok(job) => self.aside.push_back(job),
+                Err(_) => return, // nobody is left who could ask or tell
+            }
         }
-        if group.buffer.is_empty() {
-            return Ok(());
-        }
-        self.check_free(group.buffer.len() as u64)?;
-        self.write(&group.buffer)
     }
 
     /// Writes that events were removed, before their bytes are. If it fails, they come back with the next start.
@@ -167,16 +265,16 @@ impl Writer {
         }
     }
 
+    /// Writes while nothing else is written.
     fn write(&mut self, bytes: &[u8]) -> Result<(), PublishError> {
-        if let Err(error) = self.active.file.append(bytes) {
-            return Err(self.take_back(&error));
-        }
-        fault::point("feeds.after_write");
-        let written = self.active.length..self.active.length + bytes.len() as u64;
-        fault::sync(|| self.folder.file(self.active.number, LOG), written, || self.active.file.sync())
-            .map_err(|error| self.fail(format!("syncing the journal failed: {error}")))?;
-        fault::point("feeds.after_sync");
-        Ok(())
+        let path = self.folder.file(self.active.number, LOG);
+        let file = self.active.file.as_mut().expect("it is away only while a group is written, or for good");
+        put(&mut **file, path, self.active.length, bytes).map_err(|error| self.refusal(error))
+    }
+
+    fn check_writable(&self) -> Result<(), PublishError> {
+        let failed = self.shared.failed.get().cloned();
+        failed.map_or(Ok(()), |message| Err(PublishError::Unwritable { message }))
     }
 
     /// Leaves the file system the room that deliveries need to be recorded.
@@ -189,23 +287,17 @@ impl Writer {
         }
     }
 
-    /// After a failed write: a full disk is met by cutting off what was written of the group, all else is final.
-    fn take_back(&mut self, error: &io::Error) -> PublishError {
-        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            return self.fail(format!("writing the journal failed: {error}"));
+    /// What publishers are told. What the disk has after a failed sync is not known, so the node stops for good and
+    /// nothing is tried again.
+    fn refusal(&self, error: NotStored) -> PublishError {
+        match error {
+            NotStored::Full(message) => PublishError::DiskFull { message },
+            NotStored::Broken(message) => {
+                tracing::error!(%message, "the event store has stopped accepting; restart after the cause is mended");
+                let message = self.shared.failed.get_or_init(|| message).clone();
+                PublishError::Unwritable { message }
+            }
         }
-        let file = &mut self.active.file;
-        match file.truncate(self.active.length).and_then(|()| file.sync()) {
-            Ok(()) => PublishError::DiskFull { message: error.to_string() },
-            Err(error) => self.fail(format!("cutting the journal after a write to a full disk failed: {error}")),
-        }
-    }
-
-    /// Stops for good. What the disk has after a failed sync is not known, so nothing is tried again.
-    fn fail(&self, message: String) -> PublishError {
-        tracing::error!(%message, "the event store has stopped accepting; restart after the cause is mended");
-        let message = self.shared.failed.get_or_init(|| message).clone();
-        PublishError::Unwritable { message }
     }
 
     /// Lets everybody see the group's events.
@@ -240,17 +332,4 @@ impl Writer {
         let ids: u64 = self.ids.tables.iter().map(|table| table.bytes).sum();
         self.shared.state().store.bytes() + ids
     }
-}
-
-/// The publications that wait, up to a group's size, and the other job that came after them.
-fn gather(first: Option<Job>, jobs: &Receiver<Job>) -> (Vec<(Batch, Answer)>, Option<Job>) {
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    let mut next = first;
-    while let Some(Job::Publish(request, answer)) = next {
-        bytes += request.bytes();
-        batch.push((request, answer));
-        next = if bytes < GROUP_BYTES { jobs.try_recv().ok() } else { None };
-    }
-    (batch, next)
 }

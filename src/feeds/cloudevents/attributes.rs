@@ -33,7 +33,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// An attribute of the JSON format that is no string, as it is written there. Null means that it is not set.
-    pub fn set_json(&mut self, name: &Cow<'a, str>, json: &'a str) -> Result<(), String> {
+    pub fn set_json(&mut self, name: &str, json: &'a str) -> Result<(), String> {
         check_name(name)?;
         match serde_json::from_str(json) {
             Ok(Value::Null) => Ok(()),
@@ -50,10 +50,10 @@ impl<'a> Attributes<'a> {
     }
 
     /// An attribute as text.
-    pub fn set(&mut self, name: &Cow<'a, str>, value: Cow<'a, str>) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, value: Cow<'a, str>) -> Result<(), String> {
         check_name(name)?;
         check_value(name, &value)?;
-        match &**name {
+        match name {
             "specversion" if value == "1.0" => self.specversion = true,
             "specversion" => return Err(format!("`specversion` must be `1.0`, found `{}`", shown(&value))),
             "id" => self.id = Some(value),
@@ -68,7 +68,7 @@ impl<'a> Attributes<'a> {
             _ if self.extensions.len() == MAX_EXTENSIONS => {
                 return Err(format!("more than {MAX_EXTENSIONS} extension attributes: put them into `data`"));
             }
-            _ => self.extensions.push((name.clone(), value)),
+            _ => self.extensions.push((name.to_owned().into(), value)),
         }
         Ok(())
     }

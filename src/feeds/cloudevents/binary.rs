@@ -45,7 +45,7 @@ pub fn attributes<'a>(headers: &'a Headers, feed: &'a FeedName) -> Result<Attrib
         if attribute == "id" {
             plain_id = Some(text.clone());
         }
-        attributes.set(&attribute.into(), text)?;
+        attributes.set(attribute, text)?;
     }
     if seen.iter().all(|&attribute| attribute == "id") {
         return Ok(Attributes::plain(plain_id, PLAIN_SOURCE, feed.as_str()));

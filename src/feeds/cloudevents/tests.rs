@@ -1,5 +1,7 @@
 //! What is read from each content type. The refusals are shown over the real server, in `admin`.
 
+mod agree;
+
 use bytes::Bytes;
 
 use super::*;

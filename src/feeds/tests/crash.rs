@@ -239,6 +239,34 @@ async fn a_missing_or_damaged_index_or_table_of_ids_is_built_again() {
 }
 
 #[tokio::test]
+async fn a_kill_while_the_table_of_ids_is_written_loses_no_event_no_id_and_no_damage_goes_unnoticed() {
+    let (dir, hand, feed) = (tempfile::tempdir().unwrap(), Hand::default(), name("a"));
+    let log = open(dir.path(), hand.options());
+    publish_each(&log, &feed, 0..60).await;
+    drop(log);
+    // The segment was sealed just now: its mark is still there, and nothing is beside it.
+    let last = files(dir.path(), "ids").pop().unwrap();
+    let sealed = last.with_extension("log");
+    fs::remove_file(&last).unwrap();
+    fs::remove_file(last.with_extension("idx")).unwrap();
+    let length = fs::metadata(&sealed).unwrap().len();
+    crate::mark::Mark::open(&sealed).0.set(crate::mark::Marked { length, entries: 0 });
+    let cut = fs::read(&sealed).unwrap()[..length as usize - 1].to_vec();
+
+    let log = open(dir.path(), hand.options());
+    assert_eq!(offsets(&log, &feed).await, (0..60).collect::<Vec<_>>());
+    assert!(log.publish(&feed, numbered(0..60)).await.unwrap().iter().all(|event| event.duplicate));
+    assert!(damaged(dir.path()).is_empty() && last.exists() && !crate::mark::path_of(&sealed).exists());
+    drop(log);
+
+    fs::remove_file(&last).unwrap();
+    crate::mark::Mark::open(&sealed).0.set(crate::mark::Marked { length, entries: 0 });
+    fs::write(&sealed, cut).unwrap();
+    let log = open(dir.path(), hand.options());
+    assert_eq!((log.missing(&feed, 0).len(), damaged(dir.path()).len()), (1, 1), "one event is lost, and that is told");
+}
+
+#[tokio::test]
 async fn damage_in_a_sealed_segment_is_an_error_in_words_and_mended_by_building_its_index_again() {
     let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
     let log = open(dir.path(), hand.options());

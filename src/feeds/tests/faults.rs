@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU8;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 use crate::feeds::files::JournalFile;
@@ -94,4 +96,92 @@ async fn publishing_leaves_the_reserve_of_the_file_system_alone() {
     let refused = log.publish(&name("a"), numbered(0..1)).await.unwrap_err();
     assert!(matches!(refused, PublishError::DiskFull { .. }), "{refused}");
     assert!(log.feeds().is_empty());
+}
+
+/// A disk that says when a write begins, and waits for what is to become of it.
+struct Slow {
+    file: File,
+    begins: Sender<()>,
+    ends: Arc<Mutex<Receiver<Option<io::ErrorKind>>>>,
+}
+
+impl JournalFile for Slow {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _ = self.begins.send(()); // the test may have heard enough
+        match self.ends.lock().unwrap().recv().unwrap() {
+            Some(error) => Err(error.into()),
+            None => self.file.append(bytes),
+        }
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.file.truncate(length)
+    }
+}
+
+/// Publishes each of the later requests while the first is being written; then that ends in this way.
+async fn while_the_first_is_written(
+    requests: [Vec<NewEvent>; 4],
+    end: Option<io::ErrorKind>,
+) -> (Vec<Result<Vec<Accepted>, PublishError>>, Arc<FeedLog>, Sender<Option<io::ErrorKind>>, tempfile::TempDir) {
+    let (dir, hand, feed) = (tempfile::tempdir().unwrap(), Hand::default(), name("a"));
+    let ((begins, begun), (end_of, ends)) = (channel(), channel());
+    let ends = Arc::new(Mutex::new(ends));
+    let slow = move |file| Box::new(Slow { file, begins: begins.clone(), ends: ends.clone() }) as Box<dyn JournalFile>;
+    let roomy = Options { segment_bytes: 1 << 20, ..hand.options() };
+    let log = FeedLog::open_on(dir.path(), roomy, Arc::new(slow)).unwrap();
+    let mut requests = requests.into_iter();
+    let first = log.publish(&feed, requests.next().unwrap());
+    let later = async {
+        begun.recv().unwrap();
+        let later = futures_util::future::join_all(requests.map(|request| log.publish(&feed, request)));
+        let release = async {
+            // All are with the writer, before the news of this.
+            end_of.send(end).unwrap();
+            if end.is_none() {
+                end_of.send(end).unwrap();
+            }
+        };
+        futures_util::future::join(later, release).await.0
+    };
+    let (first, later) = futures_util::future::join(first, later).await;
+    let answers = [first].into_iter().chain(later).collect();
+    (answers, log, end_of, dir)
+}
+
+fn later_requests() -> [Vec<NewEvent>; 4] {
+    let other = vec![event("new", "{}"), event("e1", r#"{"n":"x"}"#)];
+    [numbered(0..3), numbered(1..5), other, vec![event("e2", r#"{ "n" : 2 }"#)]]
+}
+
+#[tokio::test]
+async fn what_is_gathered_while_others_are_written_knows_of_them() {
+    let (answers, log, _, _dir) = while_the_first_is_written(later_requests(), None).await;
+    let short =
+        |accepted: &Vec<Accepted>| accepted.iter().map(|event| (event.offset, event.duplicate)).collect::<Vec<_>>();
+    assert_eq!(short(answers[0].as_ref().unwrap()), [(0, false), (1, false), (2, false)]);
+    assert_eq!(short(answers[1].as_ref().unwrap()), [(1, true), (2, true), (3, false), (4, false)]);
+    let conflict = PublishError::Conflict { id: "e1".into(), offset: 1, differs: "data".into() };
+    assert_eq!(answers[2], Err(conflict));
+    assert_eq!(short(answers[3].as_ref().unwrap()), [(2, true)], "white space makes no other event");
+    assert_eq!(offsets(&log, &name("a")).await, (0..5).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_was_gathered_after_a_group_that_failed_is_refused_with_it() {
+    let full = Some(io::ErrorKind::StorageFull);
+    let (answers, log, end, dir) = while_the_first_is_written(later_requests(), full).await;
+    for answer in answers {
+        assert!(matches!(answer, Err(PublishError::DiskFull { .. })), "{answer:?}");
+    }
+    assert_eq!((log.feeds().len(), log.healthy()), (0, Ok(())));
+    // The disk has room again, and nothing of all that is known.
+    (0..9).for_each(|_| end.send(None).unwrap());
+    let accepted = log.publish(&name("a"), numbered(0..5)).await.unwrap();
+    assert!(accepted.iter().zip(0..).all(|(event, n)| event.offset == n && !event.duplicate));
+    drop(log);
+    let log = open(dir.path(), Hand::default().options());
+    assert_eq!(offsets(&log, &name("a")).await, (0..5).collect::<Vec<_>>());
 }
