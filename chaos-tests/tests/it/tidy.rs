@@ -58,7 +58,7 @@ fn every_path_that_a_page_names_is_there() {
 #[test]
 fn every_test_that_the_page_on_security_names_is_there() {
     let page = fs::read_to_string(root().join("docs/security.md")).expect("text");
-    let code = all(&["actors", "src", "chaos-tests/tests"], "rs").into_iter().map(|path| fs::read_to_string(path));
+    let code = all(&["actors", "src", "chaos-tests/tests"], "rs").into_iter().map(fs::read_to_string);
     let code: String = code.map(|text| text.expect("text")).collect();
     let is_name = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     // A sentence: metrics and keys have fewer words.
