@@ -72,6 +72,22 @@ fn a_backlog_is_in_the_file_once_wherever_the_line_breaks() {
 }
 
 #[test]
+fn what_policies_deny_is_not_rendered_past() {
+    simulated(async {
+        let world = backlog(BACKLOG);
+        world.governor.denies.borrow_mut().insert(FIRST_PLAN + 5, Some("P1"));
+        let node = start(&world);
+        apply(&node, recipe(Schedule::OnChange, files())).await;
+        pass(60).await;
+        assert_eq!(world.ledger.delivered().len() as Offset, FIRST_PLAN + 5);
+        world.governor.denies.borrow_mut().clear();
+        node.send(ReloadAll).await.unwrap();
+        pass(600).await;
+        assert_all_once(&world);
+    });
+}
+
+#[test]
 fn policies_that_say_no_by_now_are_heard_for_what_is_rendered_already() {
     simulated(async {
         let world = backlog(BACKLOG);
