@@ -176,7 +176,7 @@ mod tests {
             paths in proptest::collection::vec(proptest::collection::vec(prop_oneof!["[aA1-]{1,2}", Just("/1".to_owned()), Just("{YYYY}".to_owned()), Just("{recipe}".to_owned())], 1..4), 2..8),
         ) {
             let recipes: Vec<Recipe> = (0..).zip(&paths).map(|(n, path)| {
-                recipe(&format!("a{n}"), &[("t", "h", &format!("/{}x", path.concat()))])
+                recipe(&format!("a{n}"), &[("t", "h", &format!("/in{}x", path.concat()))])
             }).collect();
             let place = |recipe| places(recipe).next().unwrap().1;
             for (n, one) in recipes.iter().enumerate() {
