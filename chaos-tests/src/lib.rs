@@ -1,6 +1,6 @@
 //! The harness of the acceptance tests: the real `hms` process, real partners, and a judge that sees
 //! only the outside. Nothing in here looks into the product's code; what it relies on is the contract
-//! of commands, routes, bytes and records. The tests themselves are in `tests/it`, the scenarios with faults in
+//! of commands, routes, bytes and records (but for one row of the benchmarks, which is about the event log as a library). The tests themselves are in `tests/it`, the scenarios with faults in
 //! `scenario/` and `tests/chaos`, the measurements in `bench/`.
 
 pub mod authority;

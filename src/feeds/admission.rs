@@ -121,6 +121,10 @@ impl Writer {
         fates: &mut Vec<Fate>,
     ) -> Result<(), PublishError> {
         let mut next = first;
+        if !self.options.remember_ids {
+            fates.extend((first..).take(batch.events.len()).map(|offset| Fate { offset, duplicate: false }));
+            return Ok(());
+        }
         let older = self.ids.older(batch.events.iter().map(|incoming| incoming.print.id));
         let older = older.map_err(|error| PublishError::Unwritable {
             message: format!("the memory of event ids can't be read: {error}"),

@@ -48,6 +48,8 @@ pub struct Options {
     /// Bytes of the file system that publishing leaves free, for the records of deliveries.
     pub reserve: u64,
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// `false` in the benchmark of the log alone, where all events are new. No setting leads there.
+    pub remember_ids: bool,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             feed_disk: 4 << 30,
             reserve: 64 << 20,
             clock,
+            remember_ids: true,
         }
     }
 }

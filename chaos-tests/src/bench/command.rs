@@ -139,7 +139,9 @@ fn report(file: &Path, page: Option<&Path>, svg: Option<&Path>) -> Result<(), St
     match page {
         Some(page) => {
             let text = fs::read_to_string(page).map_err(|error| format!("{}: {error}", page.display()))?;
-            write(page, page::filled(&text, &results)?)
+            let picture =
+                svg.map(|svg| svg.strip_prefix(page.parent().unwrap_or(page)).unwrap_or(svg).display().to_string());
+            write(page, page::filled(&text, picture.as_deref(), &results)?)
         }
         None => {
             print!("{}", page::table(&results));

@@ -1,5 +1,6 @@
 //! The node of a run: the released program in a process of its own, what it was given, and what became of it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -102,6 +103,15 @@ impl Stage {
         }
     }
 
+    /// Adds what stands on the disk for each event of the run.
+    pub fn kept(&self, run: Run) -> Run {
+        let parts = [("events", "events B"), ("audit", "audit B"), ("work", "work B")];
+        parts.into_iter().fold(run, |run, (folder, name)| {
+            let bytes = size(&self.node.data_dir().join(folder)) as f64 / run.events as f64;
+            run.with(name, bytes)
+        })
+    }
+
     pub fn process(&self) -> u32 {
         self.node.process().expect("the node is up")
     }
@@ -110,6 +120,11 @@ impl Stage {
     pub fn path(&self, name: &str) -> PathBuf {
         self.node.path(name)
     }
+}
+
+fn size(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return fs::metadata(path).map_or(0, |file| file.len()) };
+    entries.map_while(Result::ok).map(|entry| size(&entry.path())).sum()
 }
 
 /// Measures what happens between two moments: the time, and whose CPU it took.

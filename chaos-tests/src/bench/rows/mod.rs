@@ -4,6 +4,7 @@ mod apply;
 mod idle;
 mod isolation;
 mod latency;
+mod log;
 mod outage;
 mod publish;
 mod rest;
@@ -20,6 +21,9 @@ pub const ALL: &[Bench] = &[
         run: publish::four,
     },
     Bench { name: "publish-alone", about: "the same over 1 connection: a control", run: publish::alone },
+    Bench { name: "log-100", about: "the log itself, groups of 100, against a plain file", run: log::hundreds },
+    Bench { name: "log-1000", about: "the same, groups of 1,000", run: log::thousands },
+    Bench { name: "log-ids", about: "the same with the memory of ids: a control", run: log::with_ids },
     Bench {
         name: "rest",
         about: "drain over REST, one event a POST, 64 in flight, against bare reqwest",

@@ -54,10 +54,13 @@ fn ten(settings: &Settings, row: &mut Row, count: usize, is_down: bool) -> Run {
     let mut tenth = if is_down { None } else { port.take().map(Sink::on) };
     let (process, sinks) = (stage.process(), [&well]);
     let clock = Clock::start(Some(process), &sinks, &[]);
+    let others: Vec<String> = (1..TARGETS).map(|number| format!("t{number}")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
     let peak = std::thread::scope(|scope| {
         let working = scope.spawn(|| {
             stage.backlog(FEED, 0, count);
             wait_for(&[&well], ((TARGETS - 1) * count) as u64);
+            stage.settled(RECIPE, &others);
         });
         let mut peak = 0;
         while !working.is_finished() {
@@ -66,10 +69,7 @@ fn ten(settings: &Settings, row: &mut Row, count: usize, is_down: bool) -> Run {
         }
         peak
     });
-    let others: Vec<String> = (1..TARGETS).map(|number| format!("t{number}")).collect();
-    stage.settled(RECIPE, &others.iter().map(String::as_str).collect::<Vec<_>>());
-    let run =
-        clock.stop(count).with("MiB", peak as f64 / MIB).with("MiB at the end", cpu::memory(process) as f64 / MIB);
+    let run = clock.stop(count).with("MiB", peak as f64 / MIB);
     let tenth = tenth.get_or_insert_with(|| Sink::on(port.take().expect("it was down")));
     wait_for(&[tenth], count as u64);
     stage.settled(RECIPE, &[]);

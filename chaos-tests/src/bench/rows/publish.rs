@@ -31,7 +31,7 @@ fn published(settings: &Settings, name: &str, connections: usize, goal: Option<G
         let requests = events::requests(FEED, 0, count, events::AT_ONCE);
         let clock = Clock::start(Some(stage.process()), &[], &[]);
         stage.publish(&requests, connections);
-        let run = clock.stop(count);
+        let run = stage.kept(clock.stop(count));
         drop(requests);
         row.push(turn, "node", run);
         let run = file(&stage.path("reference"), count);

@@ -52,7 +52,7 @@ fn node(settings: &Settings, row: &mut Row, count: usize, at_once: usize) -> Run
     stage.apply(RECIPE, &recipe);
     wait_for(&sinks, count as u64);
     stage.settled(RECIPE, &[]);
-    let run = clock.stop(count);
+    let run = stage.kept(clock.stop(count));
     let witness = Witness::new(RECIPE, "partner", witness::requests(&sink), stage.acknowledged());
     witness::judge(row, &stage, vec![witness]);
     run

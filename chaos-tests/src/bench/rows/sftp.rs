@@ -45,7 +45,7 @@ fn node(settings: &Settings, row: &mut Row, sshd: &Sshd, count: usize) -> Run {
     let file = sshd.path(PATH);
     wait::within(PATIENCE, || file.exists().then_some(())).expect("the first rows");
     stage.settled(RECIPE, &[]);
-    let run = clock.stop(count);
+    let run = stage.kept(clock.stop(count));
     let bytes = fs::read(&file).expect("the rows are there");
     let run = run.with("bytes", bytes.len() as f64);
     let copy = FileCopy { path: PATH.to_owned(), bytes, ..FileCopy::default() };
