@@ -45,6 +45,14 @@ fn stat(process: &str, fields: &[usize]) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
+/// Of the threads of a process that have this name.
+pub fn of_threads(process: u32, name: &str) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let named = threads
+        .filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|known| known.trim_end() == name));
+    named.map(|thread| stat(&format!("{process}/task/{}", thread.file_name().display()), &[11, 12])).sum()
+}
+
 /// Memory of a process in bytes, as the system sees it (RSS).
 pub fn memory(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();

@@ -10,10 +10,12 @@ use crate::bench::results::{Figure, Goal, Row, Run};
 use crate::bench::sink::{Sink, wait_for};
 use crate::bench::stage::{Clock, Stage};
 use crate::bench::witness::{self, Witness};
-use crate::bench::{Settings, events};
+use crate::bench::{Settings, cpu, events};
 
 const FEED: &str = "bench";
 const RECIPE: &str = "bench.rest.sync";
+/// The thread that lays the audit's tree and signs it.
+const NOTARY: &str = "hms-notary";
 const IN_FLIGHT: usize = 64;
 
 pub fn single(settings: &Settings) -> Row {
@@ -34,6 +36,10 @@ fn drained(settings: &Settings, name: &str, count: usize, at_once: usize, goal: 
         row.push(turn, "reqwest", bare(count, at_once));
     }
     row.compare(Figure::new(name, "bare reqwest, same bodies", "×", Some(goal)), "node", "reqwest", Run::rate);
+    // What a saturated machine would do more of if the audit were no tree and nobody signed it: at most this share.
+    let goal = Goal { reach: 0.1, aim: 0.05 };
+    let tree = Figure::new(&format!("{name}-tree"), "the node's CPU: that of tree and signatures", "×", Some(goal));
+    row.measure(tree, "node", |run| run.get("tree s") / run.cpu.node);
     row
 }
 
@@ -49,10 +55,12 @@ fn node(settings: &Settings, row: &mut Row, count: usize, at_once: usize) -> Run
     );
     let sinks = [&sink];
     let clock = Clock::start(Some(stage.process()), &sinks, &[]);
+    let tree = cpu::of_threads(stage.process(), NOTARY);
     stage.apply(RECIPE, &recipe);
     wait_for(&sinks, count as u64);
     stage.settled(RECIPE, &[]);
-    let run = stage.kept(clock.stop(count));
+    let run = clock.stop(count).with("tree s", cpu::of_threads(stage.process(), NOTARY) - tree);
+    let run = stage.kept(run);
     let witness = Witness::new(RECIPE, "partner", witness::requests(&sink), stage.acknowledged());
     witness::judge(row, &stage, vec![witness]);
     run
