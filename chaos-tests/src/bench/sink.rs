@@ -95,7 +95,7 @@ impl Sink {
 
     /// How many events came and were answered.
     pub fn events(&self) -> u64 {
-        self.shared.events.load(Ordering::Relaxed)
+        self.shared.events.load(Ordering::Acquire)
     }
 
     /// CPU seconds of its thread.
@@ -238,10 +238,11 @@ impl Loop {
         if whole == 0 || hangs {
             return;
         }
+        // Who has an answer finds it counted.
+        self.shared.events.fetch_add(events, Ordering::Release);
         if connection.stream.write_all(&ANSWER.repeat(whole)).is_err() {
             self.connections.remove(&token);
         }
-        self.shared.events.fetch_add(events, Ordering::Relaxed);
     }
 }
 
