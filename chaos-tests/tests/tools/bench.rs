@@ -12,9 +12,8 @@ fn holds(name: &str) {
     let row = bench.measure(&Settings { program, turns: 1, scale: 0.0 });
     assert!(row.violations.is_empty(), "{:?}", row.violations);
     assert!(row.judge_notices, "the judge does not see an event that is missing, or one that is there twice");
-    for figure in &row.figures {
-        assert!(figure.values.iter().all(|value| value.is_finite()), "{figure:?}");
-    }
+    // What is measured says nothing at this size: the CPU's clock may not even have ticked.
+    assert!(row.figures.iter().all(|figure| !figure.values.is_empty()), "{:?}", row.figures);
 }
 
 macro_rules! rows {
