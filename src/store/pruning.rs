@@ -25,9 +25,10 @@ use super::record::{Body, Record};
 use super::segments::Reader;
 use super::state::State;
 use super::{Store, snapshot, writer};
+use crate::fault;
+use crate::mark;
 use crate::proof::tree::{self, Edge};
 use crate::proof::{self, Checkpoint};
-use crate::{fault, mark};
 
 /// The operator's action, in the audit.
 const PRUNED: &str = "prune_audit";
