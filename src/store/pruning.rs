@@ -75,14 +75,14 @@ impl Store {
         self.core.save_cache();
 
         let dir = &self.audit_dir;
-        let (kept, named) = (new(&snapshot::path(dir, before)), snapshot::path(dir, before));
-        let sha256 = snapshot::write(&kept, &edge, &state)?;
-        self.ledger.submit_blocking(writer::Job::Roll)?;
-        if self.audit.active() < before {
-            return Err(Failure::node("no new file of the audit could be begun: see the log".to_owned()));
-        }
-        self.audit.cut(before, &new(&segment_path(dir, before)))?;
-        sync_dir(dir).map_err(|e| at(dir, "sync", &e))?;
+        let named = snapshot::path(dir, before);
+        let (kept, rest) = (new(&named), new(&segment_path(dir, before)));
+        let sha256 = self.prepare(before, (&state, &edge), &kept, &rest).inspect_err(|_| {
+            // Whoever moves records out may do it because the disk is full.
+            for path in [&kept, &rest] {
+                let _ = fs::remove_file(path);
+            }
+        })?;
         fault::point("prune.written");
         let details = [
             ("first", before.to_string()),
@@ -105,6 +105,27 @@ impl Store {
         remove_older(dir, before)?;
         tracing::info!("audit records {first} to {} were moved out by {by}", before - 1);
         Ok(Pruned { first: before, moved: before - first })
+    }
+
+    /// Writes what stays, beside: the snapshot, whose hash is answered, and the rest of a file that is cut in two.
+    fn prepare(
+        &self,
+        before: u64,
+        (state, edge): (&State, &Edge),
+        kept: &Path,
+        rest: &Path,
+    ) -> Result<String, Failure> {
+        let sha256 = snapshot::write(kept, edge, state)?;
+        if self.audit.active() < before {
+            // Only a file that does not grow can be cut.
+            self.ledger.submit_blocking(writer::Job::Roll)?;
+            if self.audit.active() < before {
+                return Err(Failure::node("no new file of the audit could be begun: see the log".to_owned()));
+            }
+        }
+        self.audit.cut(before, rest)?;
+        sync_dir(&self.audit_dir).map_err(|e| at(&self.audit_dir, "sync", &e))?;
+        Ok(sha256)
     }
 
     /// What follows from the records below `before`, and their tree.

@@ -136,6 +136,26 @@ async fn records_that_are_not_anchored_or_not_those_that_were_stay() {
 }
 
 #[tokio::test]
+async fn what_can_not_be_prepared_leaves_nothing_behind_and_can_be_tried_again() {
+    let dir = tempdir().unwrap();
+    let store = grown(dir.path()).await;
+    let notary = notary(&store, dir.path());
+    let checkpoint = anchored(&notary).await;
+    let (audit, size) = (dir.path().join("audit"), store.audit_size());
+    // In the place of the rest of the file that is cut.
+    let in_the_way = audit.join(format!("{:020}.ndjson.new", 11));
+    fs::create_dir(&in_the_way).unwrap();
+    prune(&store, &notary, 11, &checkpoint).unwrap_err();
+    assert_eq!((store.audit_first(), store.audit_size()), (0, size), "nothing was recorded either");
+    assert!(!copy_of(&audit).iter().any(|(name, _)| name.contains(".snapshot")));
+    fs::remove_dir(&in_the_way).unwrap();
+    let files = copy_of(&audit).iter().filter(|(name, _)| name.ends_with(".ndjson")).count();
+    prune(&store, &notary, 11, &checkpoint).unwrap();
+    let now = copy_of(&audit).iter().filter(|(name, _)| name.ends_with(".ndjson")).count();
+    assert!(now <= files, "no file was begun for records that lie in a closed one");
+}
+
+#[tokio::test]
 async fn a_snapshot_that_no_record_speaks_of_is_not_believed() {
     let dir = tempdir().unwrap();
     let store = grown(dir.path()).await;
