@@ -13,9 +13,10 @@ pub struct Event {
     /// When this node accepted it: lateness is counted from here.
     pub published: Timestamp,
     pub id: String,
-    pub source: String,
-    /// The CloudEvents `type`.
-    pub kind: String,
+    /// Mostly that of the event before, which it is then shared with.
+    pub source: Arc<str>,
+    /// The CloudEvents `type`. Shared as above.
+    pub kind: Arc<str>,
     pub subject: Option<String>,
     /// The CloudEvents `time`, RFC 3339, as published.
     pub time: Option<String>,
@@ -30,6 +31,13 @@ pub struct Event {
 pub enum Key {
     Value(Arc<[u8]>),
     Own(Offset),
+}
+
+impl Key {
+    /// Whether another event may have it too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Value(_))
+    }
 }
 
 /// Which event a record speaks of.

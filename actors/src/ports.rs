@@ -181,6 +181,12 @@ pub trait RequestPartner {
         Ok(0)
     }
 
+    /// Makes the bodies of requests that will be sent, begun under `seal`; it may be done on a thread of its own, while other
+    /// things go on. Where there is none (all of them, or one that can't be made) [`Self::send`] makes it, or fails.
+    async fn render(&self, _requests: Vec<Arc<[Event]>>, _seal: u32) -> Vec<Option<Body>> {
+        Vec::new()
+    }
+
     /// One attempt: reads the secrets, connects, sends, reads the answer. Encoding the same events again
     /// under the same seal gives the same bytes. A failure that isn't `definite` may have had its effect.
     async fn send(&self, request: &Request) -> Result<Sent, Failure>;
@@ -191,11 +197,20 @@ pub trait RequestPartner {
 pub struct Request {
     pub target: TargetKey,
     pub feed: FeedName,
-    pub events: Rc<[Event]>,
+    pub events: Arc<[Event]>,
+    /// If it is made already.
+    pub body: Option<Body>,
     /// One event that was a dead letter: it goes under the key of a single event, whatever the target's batches are.
     pub replay: bool,
     /// What [`RequestPartner::seal`] said when this was begun.
     pub seal: u32,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    pub bytes: Bytes,
+    pub sha256: [u8; 32],
 }
 
 /// A request that was accepted.

@@ -21,8 +21,10 @@ pub enum Work {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     pub revision: Revision,
-    /// Ascending, not necessarily without gaps: a batch leaves out events whose key is busy.
-    pub offsets: Vec<Offset>,
+    /// Ascending, not necessarily without gaps: a batch leaves out events whose key is busy. Shared: what is begun is
+    /// stored again with all that is begun after it.
+    #[serde(with = "runs")]
+    pub offsets: Arc<[Offset]>,
     /// The dead letter that this delivers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub letter: Option<u64>,
@@ -33,6 +35,47 @@ pub struct Unit {
 
 fn is_zero(seal: &u32) -> bool {
     *seal == 0
+}
+
+/// Ascending offsets as they are stored: one by itself as its number, neighbours as `[first, last]`.
+mod runs {
+    use std::sync::Arc;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::id::Offset;
+
+    /// No unit has more events.
+    const MOST: Offset = 1 << 24;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Run {
+        One(Offset),
+        All([Offset; 2]),
+    }
+
+    pub fn serialize<S: Serializer>(offsets: &[Offset], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(offsets.chunk_by(|before, next| before.checked_add(1) == Some(*next)).map(
+            |run| match run {
+                [one] => Run::One(*one),
+                _ => Run::All([run[0], run[run.len() - 1]]),
+            },
+        ))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Offset]>, D::Error> {
+        let mut offsets = Vec::new();
+        for run in Vec::<Run>::deserialize(deserializer)? {
+            match run {
+                Run::One(offset) => offsets.push(offset),
+                Run::All([first, last]) if first <= last && last - first < MOST => offsets.extend(first..=last),
+                Run::All(_) => return Err(D::Error::custom("offsets of a unit that can't be")),
+            }
+        }
+        Ok(offsets.into())
+    }
 }
 
 /// A write to a partner's file: the last one of its target, open or settled.

@@ -123,13 +123,13 @@ fn may_have_arrived(work: Option<Work>, tries: &BTreeMap<(Offset, u32), Tries>) 
         let name = (unit.offsets.first().copied().unwrap_or_default(), unit.offsets.len() as u32);
         tries.get(&name).is_none_or(|tries| tries.may_have_arrived)
     };
-    units.into_iter().filter(open).flat_map(|unit| unit.offsets).collect()
+    units.into_iter().filter(open).flat_map(|unit| unit.offsets.to_vec()).collect()
 }
 
 /// The events of what a target has begun.
 pub(super) fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {
     match work {
-        Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets).collect(),
+        Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets.to_vec()).collect(),
         Some(Work::File(work)) => work.plan.rows.iter().map(|row| row.offset).collect(),
         None => BTreeSet::new(),
     }

@@ -226,7 +226,7 @@ fn position_of(event: &Event) -> Result<Position, String> {
     }
     let Seq { seq } = serde_json::from_slice(&event.data)
         .map_err(|error| format!("event `{}` of feed `{TICKETS}` does not say how far it tells: {error}", event.id))?;
-    Ok(Position { seq, begun: event.kind == BEGUN })
+    Ok(Position { seq, begun: *event.kind == *BEGUN })
 }
 
 fn feed() -> FeedName {

@@ -86,7 +86,7 @@ pub(super) fn read_now(located: Located, feed: &FeedName, max_bytes: usize) -> i
         let mut buffer = vec![0; (end(chunk) - u64::from(start)) as usize];
         log.read_exact_at(&mut buffer, u64::from(start))?;
         for entry in chunk {
-            let event = event_in(&buffer[(entry.position - start) as usize..], feed, offset)
+            let event = event_in(&buffer[(entry.position - start) as usize..], feed, offset, events.last())
                 .ok_or_else(|| damaged(offset, entry, &remedy))?;
             bytes += event.data.len();
             offset += 1;
@@ -113,9 +113,9 @@ fn end(entries: &[Entry]) -> u64 {
 }
 
 /// The event at the start of the bytes, if it is whole and the one that is meant.
-fn event_in(bytes: &[u8], feed: &FeedName, offset: Offset) -> Option<Event> {
+fn event_in(bytes: &[u8], feed: &FeedName, offset: Offset, before: Option<&Event>) -> Option<Event> {
     let view = record::decode(frame::payload(bytes)?)?;
-    (view.feed == feed.as_str() && view.stamp.offset == offset).then(|| view.to_event())
+    (view.feed == feed.as_str() && view.stamp.offset == offset).then(|| view.to_event(before))
 }
 
 /// A start looks into every segment that has no index, and into the one that is written.

@@ -25,6 +25,8 @@
 //! | 5 | u32 | number of feeds |
 //! | 9 | | for each: name as text, next offset u64, oldest kept offset u64 |
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::id::{FeedName, Offset, Timestamp};
@@ -136,18 +138,22 @@ pub(super) fn id_of(payload: &[u8]) -> Option<&str> {
 impl View<'_> {
     /// A copy of its own, as its publisher gave it.
     pub fn to_new(&self) -> NewEvent {
-        let Event { id, source, kind, subject, time, extensions, data, .. } = self.to_event();
-        NewEvent { id, source, kind, subject, time, extensions, data }
+        let Event { id, source, kind, subject, time, extensions, data, .. } = self.to_event(None);
+        NewEvent { id, source: (*source).to_owned(), kind: (*kind).to_owned(), subject, time, extensions, data }
     }
 
-    /// A copy of its own: one event kept must not keep a whole read buffer.
-    pub fn to_event(&self) -> Event {
+    /// A copy of its own: one event kept must not keep a whole read buffer. Of the event `before` it shares what is alike.
+    pub fn to_event(&self, before: Option<&Event>) -> Event {
+        let shared = |text: &str, of: fn(&Event) -> &Arc<str>| match before.map(of) {
+            Some(known) if **known == *text => known.clone(),
+            _ => text.into(),
+        };
         Event {
             offset: self.stamp.offset,
             published: self.stamp.published,
             id: self.id.to_owned(),
-            source: self.source.to_owned(),
-            kind: self.kind.to_owned(),
+            source: shared(self.source, |event| &event.source),
+            kind: shared(self.kind, |event| &event.kind),
             subject: self.subject.map(str::to_owned),
             time: self.time.map(str::to_owned),
             extensions: self.extensions.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect(),
@@ -291,10 +297,10 @@ mod tests {
             stamp(&mut payload, put);
             let view = decode(&payload).unwrap();
             prop_assert_eq!((view.stamp, view.feed), (put, name.as_str()));
-            let read = view.to_event();
+            let read = view.to_event(None);
             prop_assert_eq!((read.offset, read.published), (offset, Timestamp(published)));
             let read = NewEvent {
-                id: read.id, source: read.source, kind: read.kind, subject: read.subject,
+                id: read.id, source: (*read.source).to_owned(), kind: (*read.kind).to_owned(), subject: read.subject,
                 time: read.time, extensions: read.extensions, data: read.data,
             };
             prop_assert_eq!(read, event);

@@ -2,6 +2,7 @@
 
 use super::shape::{Column, Sent};
 use crate::privacy::Cover;
+use crate::proof::canonical::text;
 
 /// `{"name":value,…}` without white space; columns without a value are left out.
 pub(super) fn write(columns: &[Column<'_>], out: &mut Vec<u8>) {
@@ -15,12 +16,12 @@ pub(super) fn write(columns: &[Column<'_>], out: &mut Vec<u8>) {
         first = false;
         match column.json {
             Some(name) => out.extend_from_slice(name),
-            None => serde_json::to_writer(&mut *out, column.name).expect("a string into memory"),
+            None => text(column.name, out),
         }
         out.push(b':');
         match value {
             Sent::Clear(value) => out.extend_from_slice(value.raw().as_bytes()),
-            Sent::Covered(Cover::Text(text)) => serde_json::to_writer(&mut *out, text).expect("a string into memory"),
+            Sent::Covered(Cover::Text(cover)) => text(cover, out),
             Sent::Covered(Cover::Nothing) => out.extend_from_slice(b"null"),
         }
     }

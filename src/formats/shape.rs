@@ -12,6 +12,9 @@ use super::{json, key};
 use crate::privacy::{Cover, Guard, Opened};
 use crate::recipe::model::Source;
 
+/// Among so many names one is found sooner by looking at each than by its hash.
+const FEW: usize = 16;
+
 /// What each event of a recipe becomes for one target.
 #[derive(Debug, Clone)]
 pub struct Shape {
@@ -171,11 +174,15 @@ impl Writer<'_> {
     }
 
     fn all<'a>(&'a self, event: &Event, object: &'a Object<'a>) -> Result<Vec<Column<'a>>, Failure> {
-        let mut names = HashSet::with_capacity(object.0.len());
-        let mut columns = Vec::with_capacity(object.0.len());
+        let mut columns: Vec<Column<'a>> = Vec::with_capacity(object.0.len());
+        let mut names = (object.0.len() > FEW).then(HashSet::new);
         for (field, value) in &object.0 {
             let name = self.shape.name(field);
-            if !names.insert(name) {
+            let is_new = match &mut names {
+                Some(names) => names.insert(name),
+                None => columns.iter().all(|column| column.name != name),
+            };
+            if !is_new {
                 return Err(twice(event, name));
             }
             columns.push(Column { name, json: None, sent: Some(self.sent(event, field, *value)?) });

@@ -26,7 +26,14 @@ pub fn whole(number: u64, out: &mut Vec<u8>) -> Result<(), Failure> {
 
 /// A string, as [`whole`].
 pub fn text(text: &str, out: &mut Vec<u8>) {
-    write_scalar(&text, out).expect("a string into memory");
+    let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        write_scalar(&text, out).expect("a string into memory");
+    }
 }
 
 /// A digest as a string of its digits, as [`whole`].

@@ -9,6 +9,8 @@
 //!
 //! The moment at which a rate limit's bucket is full again is its milliseconds alone: 8 bytes, little-endian.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
@@ -65,8 +67,8 @@ struct Attributes {
     offset: Offset,
     published: Timestamp,
     id: String,
-    source: String,
-    kind: String,
+    source: Arc<str>,
+    kind: Arc<str>,
     subject: Option<String>,
     time: Option<String>,
     extensions: Vec<(String, String)>,
@@ -114,7 +116,7 @@ fn unreadable(why: &str) -> Failure {
 mod tests {
     use super::*;
     use hms_actors::work::{Place, Row};
-    use proptest::collection::vec;
+    use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -132,12 +134,28 @@ mod tests {
     }
 
     fn work() -> impl Strategy<Value = Work> {
-        let unit = (any::<u32>(), vec(any::<u64>(), 0..9), any::<Option<u64>>(), any::<u32>());
+        // Ascending, many of them neighbours.
+        let offsets = btree_set(prop_oneof![9 => 0..20u64, 1 => any::<u64>()], 0..9);
+        let offsets = offsets.prop_map(|offsets| offsets.into_iter().collect());
+        let unit = (any::<u32>(), offsets, any::<Option<u64>>(), any::<u32>());
         let unit = unit.prop_map(|(revision, offsets, letter, seal)| Unit { revision, offsets, letter, seal });
         prop_oneof![
             vec(unit, 0..5).prop_map(Work::Requests),
             (plan(), any::<bool>()).prop_map(|(plan, ready)| Work::File(Box::new(FileWork { plan, ready }))),
         ]
+    }
+
+    #[test]
+    fn units_of_neighbours_take_little_room_and_those_that_name_each_offset_are_read_too() {
+        let unit = |offsets: &[u64]| Unit { revision: 1, offsets: offsets.into(), letter: None, seal: 0 };
+        let work = Work::Requests(vec![unit(&[4, 5, 6, 9]), unit(&[7])]);
+        let stored = |json: &[u8]| [&[REQUESTS][..], &(json.len() as u32).to_le_bytes(), json].concat();
+        let json = br#"[{"revision":1,"offsets":[[4,6],9]},{"revision":1,"offsets":[7]}]"#;
+        assert_eq!(encode_work(&work).unwrap(), stored(json));
+        let json = br#"[{"revision":1,"offsets":[4,5,6,9]},{"revision":1,"offsets":[7]}]"#;
+        assert_eq!(decode_work(stored(json)).unwrap(), work);
+        let json = br#"[{"revision":1,"offsets":[[6,4]]}]"#;
+        assert!(decode_work(stored(json)).is_err());
     }
 
     proptest! {
@@ -153,6 +171,7 @@ mod tests {
                                          extensions in vec((".*", ".*"), 0..3), data in vec(any::<u8>(), 0..300)) {
             let (id, source, kind) = texts;
             let (offset, published) = (ids.0, Timestamp(ids.1));
+            let (source, kind) = (source.into(), kind.into());
             let event = Event { offset, published, id, source, kind, subject, time, extensions, data: data.into() };
             prop_assert_eq!(decode_event(encode_event(&event).unwrap()).unwrap(), event);
         }

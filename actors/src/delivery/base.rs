@@ -40,7 +40,7 @@ use governing::Governing;
 pub(super) use governing::{Blocked, Judges, MAX_HELD, No};
 
 /// How much of the log is read in one go.
-const READ_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const READ_BYTES: usize = 2 * 1024 * 1024;
 
 /// So many different events refused, with no success between: it isn't the events.
 pub const REFUSES_ALL: usize = 10;

@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use crate::event::Key;
 use crate::id::Offset;
 
-/// Keys that are taken, each with the offsets that wait behind it, ascending.
+/// Keys that are taken, each with the offsets that wait behind it, ascending. An event that is a key of its own meets
+/// nobody: nothing is remembered of it.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     taken: HashMap<Key, Taken>,
@@ -31,7 +32,9 @@ pub(super) enum Meets {
 
 impl Keys {
     pub fn take(&mut self, key: Key) {
-        self.taken.entry(key).or_default().holders += 1;
+        if key.is_shared() {
+            self.taken.entry(key).or_default().holders += 1;
+        }
     }
 
     /// Puts an event behind the work that has its key.
@@ -41,13 +44,16 @@ impl Keys {
 
     /// Puts events back before those that wait behind the work that has their key.
     pub fn put_back(&mut self, key: Key, offsets: &[Offset]) {
+        if offsets.is_empty() {
+            return;
+        }
         let waiting = &mut self.taken.entry(key).or_default().waiting;
         offsets.iter().rev().for_each(|&offset| waiting.push_front(offset));
     }
 
     /// What an event of this key meets.
     pub fn meets(&self, key: &Key) -> Meets {
-        match self.taken.get(key) {
+        match key.is_shared().then(|| self.taken.get(key)).flatten() {
             None => Meets::Nothing,
             Some(taken) if taken.waiting.is_empty() => Meets::Taken,
             Some(_) => Meets::Waiting,
@@ -57,6 +63,9 @@ impl Keys {
     /// One unit of work that had `key` is settled. If it was the last, the key stays taken for the events that are
     /// returned, the oldest that waited; if there are none, it is free.
     pub fn next(&mut self, key: &Key, at_most: usize) -> Vec<Offset> {
+        if !key.is_shared() {
+            return Vec::new();
+        }
         let Entry::Occupied(mut entry) = self.taken.entry(key.clone()) else { return Vec::new() };
         let taken = entry.get_mut();
         taken.holders = taken.holders.saturating_sub(1);

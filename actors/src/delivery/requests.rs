@@ -6,11 +6,12 @@
 //! of a unit, `form.rs` how units come about.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, join};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -23,13 +24,15 @@ use crate::event::{Event, Key};
 use crate::failure::Failure;
 use crate::id::{Offset, Revision};
 use crate::policy::circuit::Room;
-use crate::ports::{RequestPartner, Standing, Tries};
+use crate::ports::{Body, RequestPartner, Standing, Tries};
 use crate::work::{Unit, Work};
 
 mod asked;
 mod form;
 mod governed;
 mod outcomes;
+
+use form::Page;
 
 /// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
 const MAX_STUCK: usize = 1_000;
@@ -45,6 +48,8 @@ struct Requests {
     /// The next offset to be read.
     scan: Offset,
     read: VecDeque<Event>,
+    /// What comes after it.
+    page: Option<Page>,
     /// Events that waited behind a key and may go now.
     released: VecDeque<(Key, Vec<Offset>)>,
     ready: VecDeque<Staged>,
@@ -82,7 +87,8 @@ enum Which {
 /// Units on their way to the disk.
 struct Storing {
     units: Vec<Staged>,
-    stored: LocalBoxFuture<'static, Ended>,
+    /// When they are there, with the bodies that were made meanwhile.
+    stored: LocalBoxFuture<'static, Result<Vec<Option<Body>>, Failure>>,
 }
 
 /// A unit in flight.
@@ -124,6 +130,9 @@ pub(super) async fn run(
             Box::pin(lane.ask_again(base)).await?;
             Box::pin(lane.stage(base)).await?;
             Box::pin(lane.launch(base)).await?;
+        } else {
+            // An outage costs no memory.
+            lane.page = None;
         }
         Box::pin(base.close_policy_ticket()).await?;
         let busy = lane.storing.is_some() || lane.candidate(base, base.room()).is_some();
@@ -132,17 +141,14 @@ pub(super) async fn run(
         let alarm = lane.alarm(base);
         tokio::select! {
             Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.turn(base, outcome)).await?,
-            stored = stored(&mut lane.storing) => {
-                stored?;
-                lane.stored();
-            }
+            bodies = stored(&mut lane.storing) => lane.stored(bodies?),
             () = base.wait(alarm) => {}
         }
     }
 }
 
 /// When the units are on disk to stay; never if there are none.
-async fn stored(storing: &mut Option<Storing>) -> Ended {
+async fn stored(storing: &mut Option<Storing>) -> Result<Vec<Option<Body>>, Failure> {
     match storing {
         Some(storing) => (&mut storing.stored).await,
         None => std::future::pending().await,
@@ -158,6 +164,7 @@ impl Requests {
             keys: Keys::default(),
             scan: base.settled.below(),
             read: VecDeque::new(),
+            page: None,
             released: VecDeque::new(),
             ready: VecDeque::new(),
             storing: None,
@@ -319,19 +326,30 @@ impl Requests {
     /// no more: the ledger does things in the order in which it is asked to.
     async fn store_open(&mut self, base: &Base) -> Ended {
         base.begin(Work::Requests(self.open_units().cloned().collect())).await?;
-        self.stored();
+        self.stored(Vec::new());
         Ok(())
     }
 
-    /// Begins to store what is begun and not settled, with these new units.
-    fn store(&mut self, base: &Base, units: Vec<Staged>) {
+    /// Begins to store what is begun and not settled, with these new units, which are begun under `seal`. Their bodies are
+    /// made meanwhile.
+    fn store(&mut self, base: &Base, units: Vec<Staged>, partner: Rc<dyn RequestPartner>, seal: u32) {
         let opened = self.open_units().chain(units.iter().map(|staged| &staged.unit)).cloned().collect();
-        self.storing = Some(Storing { units, stored: Box::pin(base.begin(Work::Requests(opened))) });
+        let begun = base.begin(Work::Requests(opened));
+        let requests = units.iter().map(|staged| staged.events.clone()).collect();
+        let stored = async move {
+            // A panic is met again, and told of, when it is sent.
+            let rendering = AssertUnwindSafe(partner.render(requests, seal)).catch_unwind();
+            let (stored, bodies) = join(begun, rendering).await;
+            stored.map(|()| bodies.unwrap_or_default())
+        };
+        self.storing = Some(Storing { units, stored: Box::pin(stored) });
     }
 
     /// What was on its way to the disk is there, and may go.
-    fn stored(&mut self) {
-        self.ready.extend(self.storing.take().into_iter().flat_map(|storing| storing.units));
+    fn stored(&mut self, bodies: Vec<Option<Body>>) {
+        let Some(Storing { mut units, .. }) = self.storing.take() else { return };
+        units.iter_mut().zip(bodies).for_each(|(staged, body)| staged.body = body);
+        self.ready.extend(units);
     }
 
     fn is_full_of_failures(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 
@@ -12,7 +13,7 @@ use crate::failure::Failure;
 use crate::id::Offset;
 use crate::policy::backoff::Backoff;
 use crate::policy::circuit::Permit;
-use crate::ports::{OpenTicket, Request, RequestPartner, Sent, Tries};
+use crate::ports::{Body, OpenTicket, Request, RequestPartner, Sent, Tries};
 use crate::receipt::{Cause, Entry};
 use crate::work::Unit;
 
@@ -22,8 +23,10 @@ pub(super) type Name = (Option<u64>, Offset);
 /// A unit with its events.
 pub(super) struct Staged {
     pub unit: Unit,
-    pub events: Rc<[Event]>,
-    /// Ascending, each once.
+    pub events: Arc<[Event]>,
+    /// What its request carries, if that was made ahead.
+    pub body: Option<Body>,
+    /// Those that other events may have too; ascending, each once.
     pub keys: Rc<[Key]>,
     pub tries: Tries,
     /// It, or the batch that it was a part of, may have been sent: it stays begun, whatever is applied.
@@ -57,7 +60,8 @@ pub(super) fn attempt(
     staged.tries.attempts += 1;
     let replay = staged.unit.letter.is_some();
     let (target, feed, events) = (base.key.clone(), base.feed.clone(), staged.events.clone());
-    let request = Request { target, feed, events, replay, seal: staged.unit.seal };
+    // A retry makes it again: what waits for one keeps no more than it must.
+    let request = Request { target, feed, events, body: staged.body.take(), replay, seal: staged.unit.seal };
     async move {
         match AssertUnwindSafe(partner.send(&request)).catch_unwind().await {
             Ok(result) => Outcome::Answered(staged, permit, result),
@@ -74,12 +78,14 @@ impl Staged {
 
     /// `keys` are those of the events.
     pub fn with_keys(unit: Unit, events: Vec<Event>, mut keys: Vec<Key>) -> Self {
+        keys.retain(Key::is_shared);
         keys.sort();
         keys.dedup();
         Self {
             unit,
             bytes: events.iter().map(|event| event.data.len()).sum(),
             events: events.into(),
+            body: None,
             keys: keys.into(),
             tries: Tries::default(),
             stays: false,
@@ -125,7 +131,7 @@ impl Staged {
             let (event, receipt) = (EventRef { offset, id }, sent.receipt.clone());
             entries.push(Entry::Delivered { event, attempt, payload_sha256: sent.payload_sha256, receipt, letter });
         };
-        match Rc::get_mut(&mut self.events) {
+        match Arc::get_mut(&mut self.events) {
             Some(events) => events.iter_mut().for_each(|event| entry(event.offset, std::mem::take(&mut event.id))),
             None => self.events.iter().for_each(|event| entry(event.offset, event.id.clone())),
         }

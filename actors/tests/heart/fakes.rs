@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -224,7 +225,7 @@ impl Ledger for FakeLedger {
             tokio::time::sleep(self.begin_takes.get()).await;
         }
         if let Work::Requests(units) = &work {
-            let offsets = units.iter().flat_map(|unit| unit.offsets.clone()).collect();
+            let offsets = units.iter().flat_map(|unit| unit.offsets.to_vec()).collect();
             self.begun.borrow_mut().push(Begun { asked, done: now(), offsets });
         }
         *self.work.borrow_mut() = Some(work);
@@ -361,8 +362,16 @@ impl RequestPartner for FakeRequests {
         Ok(self.partner.seal.get())
     }
 
+    async fn render(&self, requests: Vec<Arc<[Event]>>, _seal: u32) -> Vec<Option<Body>> {
+        tokio::task::yield_now().await;
+        requests.iter().map(|events| Some(body(events))).collect()
+    }
+
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
         self.partner.seals.borrow_mut().push(request.seal);
+        if let Some(ahead) = &request.body {
+            assert_eq!(*ahead, body(&request.events), "a body that was made of other events");
+        }
         let offsets: Vec<Offset> = request.events.iter().map(|event| event.offset).collect();
         let mut keys: Vec<Key> = request.events.iter().map(|event| self.key(event)).collect();
         keys.dedup();
@@ -398,6 +407,11 @@ impl RequestPartner for FakeRequests {
         };
         Ok(Sent { receipt, payload_sha256: [0; 32] })
     }
+}
+
+fn body(events: &[Event]) -> Body {
+    let offsets: Vec<Offset> = events.iter().map(|event| event.offset).collect();
+    Body { bytes: format!("{offsets:?}").into(), sha256: [0; 32] }
 }
 
 /// A partner's disk, and when it fails: after `fuse` more operations every one fails; the one that burns it

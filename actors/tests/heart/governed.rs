@@ -252,7 +252,7 @@ fn a_request_that_may_have_arrived_is_asked_about_again_and_keeps_its_shape() {
         node.send(ReloadAll).await.unwrap();
         pass(600).await;
         assert!(world.partner.received.borrow().len() == tried, "nothing goes after the reload");
-        assert!(matches!(&*world.ledger.work.borrow(), Some(Work::Requests(units)) if units[0].offsets == [0, 1, 2]));
+        assert!(matches!(&*world.ledger.work.borrow(), Some(Work::Requests(units)) if *units[0].offsets == [0, 1, 2]));
         world.partner.script.borrow_mut().clear();
         mend(&world, &node).await;
         let all = world.partner.received.borrow();

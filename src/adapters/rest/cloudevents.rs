@@ -88,7 +88,7 @@ pub(super) fn traceparent(events: &[Event], idempotency_key: &str) -> String {
     }
     let mut trace = Sha256::new();
     if let Some(event) = events.first() {
-        trace.update(&event.source);
+        trace.update(&*event.source);
         trace.update([0]);
         trace.update(&event.id);
     }

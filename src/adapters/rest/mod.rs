@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use hms_actors::event::{Event, Key};
 use hms_actors::failure::Failure;
 use hms_actors::id::TargetKey;
-use hms_actors::ports::{Clock, Request, RequestPartner, Sent};
+use hms_actors::ports::{Body, Clock, Request, RequestPartner, Sent};
 use hms_actors::receipt::{Receipt, Transport};
 
 use self::auth::Auth;
@@ -39,6 +39,9 @@ use crate::egress::Egress;
 use crate::fault;
 use crate::formats::Shape;
 use crate::recipe::model::RestTarget;
+
+/// So many events are made into bodies on a thread of their own. With fewer the change of threads costs more than they do.
+const WORTH_A_THREAD: usize = 64;
 
 /// What all REST partners of a node share.
 pub struct RestContext {
@@ -118,12 +121,22 @@ impl RequestPartner for RestPartner {
         self.encoder.shape().seal()
     }
 
+    async fn render(&self, requests: Vec<Arc<[Event]>>, seal: u32) -> Vec<Option<Body>> {
+        if requests.iter().map(|events| events.len()).sum::<usize>() < WORTH_A_THREAD {
+            return Vec::new();
+        }
+        let content = self.encoder.content().clone();
+        let rendering = tokio::task::spawn_blocking(move || content.bodies(&requests, seal));
+        rendering.await.unwrap_or_default()
+    }
+
     /// A token and each request have the target's timeout for themselves, so all ends within four of them.
     async fn send(&self, request: &Request) -> Result<Sent, Failure> {
         fault::adapter("adapter.rest", &request.target);
         let idempotency_key = self.encoder.idempotency_key(&request.events, request.replay);
-        let prepared = self.encoder.prepare(&request.events, &idempotency_key, request.seal)?;
-        let (url, payload_sha256) = (self.encoder.url().text(&prepared.url), Sha256::digest(&prepared.body).into());
+        let body = request.body.clone();
+        let (prepared, payload_sha256) = self.encoder.prepare(&request.events, &idempotency_key, request.seal, body)?;
+        let url = self.encoder.url().text(&prepared.url);
         let answer = self.attempt(prepared).await.map_err(|failure| failure.of(payload_sha256))?;
         Ok(Sent {
             payload_sha256,
@@ -144,7 +157,7 @@ impl RequestPartner for RestPartner {
 pub fn preview(key: TargetKey, shape: Shape, target: &RestTarget, events: &[Event]) -> Result<Preview, Failure> {
     let name = key.target.clone();
     let encoder = encoder(key, shape, target)?;
-    let prepared = encoder.prepare(events, &encoder.idempotency_key(events, false), 0)?;
+    let (prepared, _) = encoder.prepare(events, &encoder.idempotency_key(events, false), 0, None)?;
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let mut headers: Vec<_> =
         prepared.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();

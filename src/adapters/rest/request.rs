@@ -8,11 +8,13 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{TargetKey, Timestamp};
+use hms_actors::ports::Body;
 
 use super::cloudevents::{self, Envelope};
 use super::template::Template;
@@ -31,20 +33,26 @@ pub(super) struct Prepared {
     pub body: Bytes,
 }
 
+/// What becomes of events in a body. Shared with the thread that makes bodies ahead.
+#[derive(Debug)]
+pub(super) struct Content {
+    shape: Shape,
+    batch: Batch,
+}
+
 /// A recipe's target, compiled: what makes requests of events.
 #[derive(Debug)]
 pub(super) struct Encoder {
     /// What every key begins with.
     prefix: String,
-    shape: Shape,
+    content: Arc<Content>,
     url: Template,
     method: Method,
     /// Those of every request, in their order; where they differ there is room for the value.
     headers: HeaderMap,
-    source: Kept<String>,
-    kind: Kept<String>,
+    source: Kept<Arc<str>>,
+    kind: Kept<Arc<str>>,
     time: Kept<(Option<String>, Timestamp)>,
-    batch: Batch,
 }
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -89,9 +97,9 @@ impl Encoder {
             headers.insert(name, value);
         }
         let room = HeaderValue::from_static("");
-        let (prefix, batch) = (format!("{key}/"), target.batch);
+        let (prefix, content) = (format!("{key}/"), Arc::new(Content { shape, batch: target.batch }));
         let (source, kind, time) = Default::default();
-        let mut encoder = Self { prefix, shape, url, method, headers, source, kind, time, batch };
+        let mut encoder = Self { prefix, content, url, method, headers, source, kind, time };
         let single = [&CE_SPECVERSION, &CE_ID, &CE_TYPE, &CE_SOURCE, &CE_TIME];
         let single = single.into_iter().take(if encoder.is_single() { 5 } else { 0 });
         for name in [&TRACEPARENT, &IDEMPOTENCY_KEY].into_iter().chain(single) {
@@ -101,7 +109,11 @@ impl Encoder {
     }
 
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.content.shape
+    }
+
+    pub fn content(&self) -> &Arc<Content> {
+        &self.content
     }
 
     pub fn url(&self) -> &Template {
@@ -109,11 +121,17 @@ impl Encoder {
     }
 
     /// The request for these events, in order, without its auth header. The same `seal` gives the same bytes.
-    /// `key` is [`Self::idempotency_key`] of them.
-    pub fn prepare(&self, events: &[Event], key: &str, seal: u32) -> Result<Prepared, Failure> {
-        let writer = self.shape.open(seal)?;
+    /// `key` is [`Self::idempotency_key`] of them, `body` what [`Content::bodies`] gave for them. With the hash of its body.
+    pub fn prepare(
+        &self,
+        events: &[Event],
+        key: &str,
+        seal: u32,
+        body: Option<Body>,
+    ) -> Result<(Prepared, [u8; 32]), Failure> {
+        let writer = self.content.shape.open(seal)?;
         let url = self.url_for(&writer, events)?;
-        let body = self.body(&writer, events)?;
+        let Body { bytes: body, sha256 } = body.map_or_else(|| self.content.body(&writer, events), Ok)?;
         let mut headers = self.headers.clone();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(&TRACEPARENT, value_of(&cloudevents::traceparent(events, key)));
@@ -121,20 +139,20 @@ impl Encoder {
         if let ([event], true) = (events, self.is_single()) {
             self.tell(event, &mut headers);
         }
-        Ok(Prepared { method: self.method.clone(), url, headers, body })
+        Ok((Prepared { method: self.method.clone(), url, headers, body }, sha256))
     }
 
     /// The `ce-*` headers of a single event.
     fn tell(&self, event: &Event, headers: &mut HeaderMap) {
         let made = |text: &str| value_of(&cloudevents::encoded(text));
-        let same = |text: &String| (text.clone(), made(text));
+        let same = |text: &Arc<str>| (text.clone(), made(text));
         let time = || ((event.time.clone(), event.published), made(&cloudevents::time(event)));
         headers.insert(&CE_SPECVERSION, HeaderValue::from_static("1.0"));
         headers.insert(&CE_ID, made(&event.id));
         headers.insert(&CE_TYPE, self.kind.of(|kind| *kind == event.kind, || same(&event.kind)));
         headers.insert(&CE_SOURCE, self.source.of(|source| *source == event.source, || same(&event.source)));
         headers.insert(&CE_TIME, self.time.of(|(time, at)| (time, *at) == (&event.time, event.published), time));
-        for (name, value) in cloudevents::told(event, |name| self.shape.tells(name)) {
+        for (name, value) in cloudevents::told(event, |name| self.content.shape.tells(name)) {
             let name = HeaderName::from_bytes(format!("ce-{name}").as_bytes());
             headers.insert(name.expect("an attribute's name is a-z 0-9"), made(value));
         }
@@ -145,7 +163,7 @@ impl Encoder {
     pub fn idempotency_key(&self, events: &[Event], replay: bool) -> Arc<str> {
         let prefix = &self.prefix;
         match events {
-            [event] if replay || self.batch.max_events == 1 => {
+            [event] if replay || self.content.batch.max_events == 1 => {
                 [prefix.as_str(), &cloudevents::key_part(&event.id)].concat().into()
             }
             [first, .., last] => format!("{prefix}{}-{}", first.offset, last.offset).into(),
@@ -156,7 +174,8 @@ impl Encoder {
 
     /// Whether a request is one event in CloudEvents' binary mode, with its attributes in headers.
     fn is_single(&self) -> bool {
-        self.batch.max_events == 1 && self.batch.format != BatchFormat::CloudEventsBatch
+        let Batch { max_events, format } = self.content.batch;
+        max_events == 1 && format != BatchFormat::CloudEventsBatch
     }
 
     /// Events whose url differs can't share a request: refused, a batch is split until they don't.
@@ -173,8 +192,16 @@ impl Encoder {
         }
         Ok(url)
     }
+}
 
-    fn body(&self, writer: &Writer<'_>, events: &[Event]) -> Result<Bytes, Failure> {
+impl Content {
+    /// Those of several requests, each begun under `seal`; `None` for one that can't be made.
+    pub fn bodies(&self, requests: &[Arc<[Event]>], seal: u32) -> Vec<Option<Body>> {
+        let Ok(writer) = self.shape.open(seal) else { return Vec::new() };
+        requests.iter().map(|events| self.body(&writer, events).ok()).collect()
+    }
+
+    fn body(&self, writer: &Writer<'_>, events: &[Event]) -> Result<Body, Failure> {
         // Mostly a projection is no longer than what it is of; brackets, commas and names at the partner are.
         let mut out = Vec::with_capacity(events.iter().map(|event| event.data.len() + 16).sum());
         match self.batch.format {
@@ -191,7 +218,7 @@ impl Encoder {
             }
             BatchFormat::CloudEventsBatch => array(events, &mut out, |event, out| self.envelope(writer, event, out))?,
         }
-        Ok(out.into())
+        Ok(Body { sha256: Sha256::digest(&out).into(), bytes: out.into() })
     }
 
     fn envelope(&self, writer: &Writer<'_>, event: &Event, out: &mut Vec<u8>) -> Result<(), Failure> {

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ pub fn key() -> TargetKey {
 }
 
 pub fn request(events: Vec<Event>) -> Request {
-    Request { target: key(), feed: source().feed, events: Rc::from(events), replay: false, seal: 0 }
+    Request { target: key(), feed: source().feed, events: events.into(), body: None, replay: false, seal: 0 }
 }
 
 /// Secrets in memory. Keeps which host asked for which.

@@ -24,7 +24,7 @@ async fn events_are_read_as_they_were_published_also_after_a_restart() {
     for (n, (read, sent)) in after.iter().zip(&sent).enumerate() {
         assert_eq!((read.offset, read.published), (n as u64, Timestamp(77)));
         assert_eq!((&read.id, &read.data, &read.subject), (&sent.id, &sent.data, &sent.subject));
-        assert_eq!((&read.source, &read.kind, &read.extensions), (&sent.source, &sent.kind, &sent.extensions));
+        assert_eq!((&*read.source, &*read.kind, &read.extensions), (&*sent.source, &*sent.kind, &sent.extensions));
     }
     assert_eq!(*log.head(&feed).borrow(), 100);
 }

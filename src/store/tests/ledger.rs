@@ -6,7 +6,7 @@ use tempfile::tempdir;
 use super::*;
 
 fn units(offset: Offset) -> Work {
-    Work::Requests(vec![Unit { revision: 1, offsets: vec![offset], letter: None, seal: 0 }])
+    Work::Requests(vec![Unit { revision: 1, offsets: [offset].into(), letter: None, seal: 0 }])
 }
 
 #[tokio::test]

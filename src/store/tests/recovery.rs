@@ -167,7 +167,7 @@ async fn a_cache_whose_lock_is_held_for_another_moment_is_waited_for() {
 #[tokio::test]
 async fn begun_work_survives_and_work_of_targets_that_are_gone_does_not() {
     let dir = tempdir().unwrap();
-    let work = Work::Requests(vec![Unit { revision: 1, offsets: vec![1, 2], letter: None, seal: 0 }]);
+    let work = Work::Requests(vec![Unit { revision: 1, offsets: [1, 2].into(), letter: None, seal: 0 }]);
     let store = open(dir.path());
     store.recipe_changed(applied(1, &["a", "b"])).await.unwrap();
     for name in ["a", "b"] {

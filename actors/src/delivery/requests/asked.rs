@@ -77,7 +77,8 @@ impl Requests {
                 return Ok(());
             }
         };
-        let unit = Unit { revision: base.settings.revision, offsets: vec![event.offset], letter: Some(letter), seal };
+        let unit =
+            Unit { revision: base.settings.revision, offsets: [event.offset].into(), letter: Some(letter), seal };
         let mut staged = Staged::new(unit, vec![event], partner.as_ref());
         staged.shared = true;
         self.open_unit(staged);

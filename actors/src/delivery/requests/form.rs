@@ -1,9 +1,14 @@
 //! How units come about: from events that are next in the feed, and from those that waited behind a key.
 
+use std::collections::VecDeque;
+
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, ready};
+
 use super::governed::{ASKED, new};
 use super::{Requests, STAGED_BYTES};
 use crate::delivery::Ended;
-use crate::delivery::base::{Base, Blocked, Failed, MAX_HELD};
+use crate::delivery::base::{Base, Blocked, Failed, MAX_HELD, READ_BYTES};
 use crate::delivery::keyed::Meets;
 use crate::delivery::unit::Staged;
 use crate::event::{Event, Key};
@@ -15,6 +20,9 @@ use crate::work::Unit;
 
 /// Events read ahead of what can be sent.
 const READ_AHEAD: usize = 256;
+
+/// A part of the feed, and the offset from which to read on.
+pub(super) type Page = LocalBoxFuture<'static, Result<(Vec<Event>, Offset), Failure>>;
 
 /// Data in one unit.
 const UNIT_BYTES: usize = 4 << 20;
@@ -83,7 +91,7 @@ impl Requests {
             }
         }
         if !units.is_empty() {
-            self.store(base, units);
+            self.store(base, units, partner, seal);
         }
         Ok(())
     }
@@ -137,7 +145,7 @@ impl Requests {
                 }
                 None => {}
             }
-            if !ours {
+            if !ours && key.is_shared() {
                 self.keys.take(key.clone());
                 mine.push(key);
             }
@@ -154,19 +162,42 @@ impl Requests {
         // What was read may be settled or begun to the last event, also page after page: nobody would wake us for
         // what comes after it.
         while self.read.is_empty() && self.scan < until {
-            let (events, next) = base.read(self.scan, until, READ_AHEAD).await?;
+            let page = self.page.take().unwrap_or_else(|| self.page(base, self.scan, until));
+            let (events, next) = page.await?;
             self.scan = next;
+            if next < until {
+                // It comes while these are formed and sent.
+                let mut page = self.page(base, next, until);
+                self.page = Some(match (&mut page).now_or_never() {
+                    Some(read) => ready(read).boxed_local(),
+                    None => page,
+                });
+            }
             let begun = self.begun_from(events.first().map_or(next, |event| event.offset));
-            let is_new = |event: &Event| begun.binary_search(&event.offset).is_err();
-            self.read = events.into_iter().filter(is_new).collect();
+            let is_new =
+                |event: &Event| !base.settled.contains(event.offset) && begun.binary_search(&event.offset).is_err();
+            let mut events = VecDeque::from(events);
+            events.retain(is_new);
+            self.read = events;
         }
         Ok(self.read.pop_front())
+    }
+
+    /// Begins to read when it is first asked for.
+    fn page(&self, base: &Base, from: Offset, until: Offset) -> Page {
+        let (log, feed) = (base.env.log.clone(), base.feed.clone());
+        let max_events = if self.max_events > 1 { IN_ONE_GO } else { READ_AHEAD };
+        Box::pin(async move {
+            let events = log.read(&feed, from, until, max_events, READ_BYTES).await?;
+            let next = events.last().map_or(until, |event| event.offset + 1);
+            Ok((events, next))
+        })
     }
 
     /// The offsets of all events from `first` on that are begun already, ascending: an incarnation before has begun them.
     fn begun_from(&self, first: Offset) -> Vec<Offset> {
         let reaches = |unit: &&Unit| unit.letter.is_none() && unit.offsets.last().is_some_and(|&last| last >= first);
-        let offsets = self.open_units().filter(reaches).flat_map(|unit| &unit.offsets);
+        let offsets = self.open_units().filter(reaches).flat_map(|unit| unit.offsets.iter());
         let mut begun: Vec<Offset> = offsets.copied().filter(|&offset| offset >= first).collect();
         begun.sort_unstable();
         begun
