@@ -39,21 +39,16 @@ impl Settled {
         if self.contains(offset) {
             return false;
         }
-        let mut start = offset;
-        let mut end = offset + 1;
-        if let Some((&before, &before_end)) = self.above.range(..offset).next_back()
-            && before_end == offset
-        {
-            self.above.remove(&before);
-            start = before;
-        }
-        if let Some(after_end) = self.above.remove(&end) {
-            end = after_end;
-        }
-        if start == self.below {
+        let end = offset + 1;
+        let end = self.above.remove(&end).unwrap_or(end);
+        if offset == self.below {
             self.below = end;
-        } else {
-            self.above.insert(start, end);
+            return true;
+        }
+        match self.above.range_mut(..offset).next_back() {
+            // Mostly they come in order: what is known of those before is made longer where it stands.
+            Some((_, before)) if *before == offset => *before = end,
+            _ => drop(self.above.insert(offset, end)),
         }
         true
     }

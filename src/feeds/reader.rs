@@ -53,7 +53,11 @@ pub(super) async fn read(shared: &Shared, mut span: Span) -> Result<Vec<Event>, 
         span.from = last.offset + 1;
         span.max_events -= read.len();
         span.max_bytes = span.max_bytes.saturating_sub(read.iter().map(|event| event.data.len()).sum());
-        events.extend(read);
+        if events.is_empty() {
+            events = read;
+        } else {
+            events.extend(read);
+        }
     }
     Ok(events)
 }
@@ -77,7 +81,7 @@ pub(super) fn read_now(located: Located, feed: &FeedName, max_bytes: usize) -> i
     let remedy = remedy(&located.entries);
     let entries = located.entries.load()?;
     let mut rest = entries.as_slice();
-    let mut events = Vec::new();
+    let mut events = Vec::with_capacity(rest.len());
     let mut bytes = 0;
     while bytes < max_bytes && !rest.is_empty() {
         // Frames are longer than their data: several that fit into what is left can't reach the limit early.

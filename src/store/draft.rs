@@ -100,8 +100,9 @@ impl<'a> Draft<'a> {
     ) -> Result<(), Failure> {
         let time = rfc3339::text(self.time)?;
         let mut lines = Lines::new(target, &time);
+        let known = self.state.targets.get(target).map(|target| &target.settled);
         for entry in entries {
-            let Some(number) = self.number_for(target, entry, settled)? else { continue };
+            let Some(number) = self.number_for(target, entry, known, settled)? else { continue };
             // A dead letter's record speaks of its own feed.
             let feed = self.feed_of(entry).unwrap_or(feed);
             if let Entry::Delivered { event, attempt, payload_sha256, receipt, letter } = entry {
@@ -120,9 +121,15 @@ impl<'a> Draft<'a> {
 
     /// The number of the ticket or dead letter that the entry makes (0 if it makes none); `None` leaves it out.
     /// `drafted` is what the group itself settles of the target.
-    fn number_for(&mut self, target: &TargetKey, entry: &Entry, drafted: &mut Settled) -> Result<Option<u64>, Failure> {
-        let state = self.state;
-        let mut settles = |offset| !state.is_settled(target, offset) && drafted.insert(offset);
+    fn number_for(
+        &mut self,
+        target: &TargetKey,
+        entry: &Entry,
+        known: Option<&Settled>,
+        drafted: &mut Settled,
+    ) -> Result<Option<u64>, Failure> {
+        let is_settled = |offset| known.is_some_and(|settled| settled.contains(offset));
+        let mut settles = |offset| !is_settled(offset) && drafted.insert(offset);
         Ok(match entry {
             Entry::Delivered { letter: Some(letter), .. } => self.takes_letter(target, *letter).then_some(0),
             Entry::Delivered { event, .. } => settles(event.offset).then_some(0),

@@ -233,10 +233,6 @@ impl State {
         self.changed.insert(Row::Frontier(recipe.clone()));
     }
 
-    pub fn is_settled(&self, key: &TargetKey, offset: Offset) -> bool {
-        self.targets.get(key).is_some_and(|target| target.settled.contains(offset))
-    }
-
     /// The number of the open ticket of this incident.
     pub fn ticket_of(&self, key: &TargetKey, cause: Cause) -> Option<u64> {
         self.open.get(&(key.clone(), cause)).copied()

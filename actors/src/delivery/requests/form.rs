@@ -104,7 +104,7 @@ impl Requests {
         partner: &dyn RequestPartner,
         blocked: &mut Vec<Blocked>,
     ) -> Result<(Vec<Event>, Vec<Key>), Failure> {
-        let mut events: Vec<Event> = Vec::new();
+        let mut events: Vec<Event> = Vec::with_capacity(self.max_events.min(self.read.len()));
         let mut mine: Vec<Key> = Vec::new();
         while let Some((key, offsets)) =
             self.released.pop_front_if(|(_, offsets)| events.len() + offsets.len() <= self.max_events)
