@@ -16,8 +16,8 @@ use ssh2::{OpenFlags, OpenType, RenameFlags};
 use super::classify::{During, ended, failure, is_answer, is_missing, is_not_offered, timed_out};
 use super::stream::{Line, Stream};
 
-/// libssh2 keeps many requests in flight, but only within one call. The deadline is one buffer's, so that
-/// a large batch over a slow line is not cut off while it moves.
+/// How much may be on its way at any time: libssh2 keeps many requests in flight. The deadline is for so much, so
+/// that a large batch over a slow line is not cut off while it moves.
 const BUFFER: usize = 1024 * 1024;
 
 /// Of a new file, before the server's umask.
@@ -74,8 +74,9 @@ impl FileHost for SftpHost {
         let during = During::Write { path };
         let mut file = self.open(During::Open { path, file: to }, path, flags).await?;
         self.step(during, file.seek(std::io::SeekFrom::Start(offset))).await?;
-        for buffer in bytes.chunks(BUFFER) {
-            self.step(during, file.write_all(buffer)).await?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = self.step(during, send(&mut file, rest)).await?;
         }
         let synced = self.step(during, async { offered(file.fsync().await) }).await?;
         self.step(during, file.close()).await?;
@@ -163,6 +164,20 @@ pub(super) async fn within<T, E: Into<Error>>(
         Ok(Err(error)) => Err(failure(host, during, &error.into())),
         Err(_) => Err(timed_out(host, during, timeout)),
     }
+}
+
+/// Sends until the server has one buffer more; what it does not have yet is left. Meanwhile what follows is begun, so that
+/// the line never runs empty between two buffers: libssh2 remembers what of `rest` it has sent, and is given it again.
+async fn send<'b>(file: &mut AsyncFile<Stream>, mut rest: &'b [u8]) -> std::io::Result<&'b [u8]> {
+    let enough = rest.len().saturating_sub(BUFFER);
+    while rest.len() > enough {
+        let acknowledged = file.write(&rest[..rest.len().min(BUFFER)]).await?;
+        if acknowledged == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        rest = &rest[acknowledged..];
+    }
+    Ok(rest)
 }
 
 impl Drop for SftpHost {
