@@ -35,17 +35,24 @@ pub(super) async fn at(
         date_passed: date_passed(plan, partner, moment),
     };
     if let Some(length) = length.filter(|&length| length >= plan.file_offset) {
-        seen.anchor_matches = anchor(host, path, plan.file_offset).await? == plan.anchor;
+        seen.anchor_matches = before(host, path, plan.file_offset).await?.anchor == plan.anchor;
         seen.range = range(host, plan, length).await?;
     }
     Ok(seen)
 }
 
-/// SHA-256 of the last 64 KiB before `offset`.
-pub(super) async fn anchor(host: &mut dyn FileHost, path: &str, offset: u64) -> Result<[u8; 32], Failure> {
+/// What stands before an offset.
+pub(super) struct Before {
+    /// SHA-256 of the last 64 KiB.
+    pub anchor: [u8; 32],
+    /// Whether that ends a line. The start of a file does not.
+    pub ends_line: bool,
+}
+
+pub(super) async fn before(host: &mut dyn FileHost, path: &str, offset: u64) -> Result<Before, Failure> {
     let length = offset.min(ANCHOR);
     let bytes = if length == 0 { Vec::new() } else { host.read(path, offset - length, length as usize).await? };
-    Ok(Sha256::digest(&bytes).into())
+    Ok(Before { anchor: Sha256::digest(&bytes).into(), ends_line: bytes.ends_with(b"\n") })
 }
 
 fn date_passed(plan: &Plan, partner: &dyn FilePartner, moment: Timestamp) -> bool {

@@ -92,14 +92,19 @@ impl Appender {
         };
         self.note_changes(&place, length).await?;
         let file_offset = length.unwrap_or(0);
-        let anchor = look::anchor(self.host()?, &place.path, file_offset).await?;
-        let lead = self.lead(&place.path, file_offset, &rendered.header).await?;
+        let before = look::before(self.host()?, &place.path, file_offset).await?;
+        // A header at the start of a file; a line end first if the file's last line has none.
+        let lead = match file_offset {
+            0 => rendered.header.clone(),
+            _ if before.ends_line => Bytes::new(),
+            _ => Bytes::from_static(self.settings.line_end.as_bytes()),
+        };
         let plan = Plan {
             revision: self.revision,
             planned_at: moment,
             file_offset,
             new_file: length.is_none(),
-            anchor,
+            anchor: before.anchor,
             lead: u32::try_from(lead.len()).unwrap_or(u32::MAX),
             bytes: join(lead, &rendered.bytes),
             rows: rendered.rows.clone(),
@@ -107,15 +112,6 @@ impl Appender {
             letter: self.letter,
         };
         Ok(FileWork { plan, ready: false })
-    }
-
-    /// A header at the start of a file; a line end first if the file's last line has none.
-    async fn lead(&mut self, path: &str, offset: u64, header: &Bytes) -> Result<Bytes, Failure> {
-        if offset == 0 {
-            return Ok(header.clone());
-        }
-        let last = self.host()?.read(path, offset - 1, 1).await?;
-        Ok(if last == b"\n" { Bytes::new() } else { Bytes::from_static(self.settings.line_end.as_bytes()) })
     }
 
     /// Compares the file with how we left it.

@@ -60,8 +60,8 @@ async fn cut_off_in_a_write(on_doubt: OnDoubt, arrived: usize) -> (World, Append
     world.disk.borrow_mut().files.insert(PATH.into(), b"x\n".to_vec());
     world.log.publish("k");
     let mut appender = appender(&world, WriteMode::Append, on_doubt).await;
-    // connect, length, anchor, last byte, length, write.
-    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(6), arrived);
+    // connect, length, anchor, length, write.
+    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(5), arrived);
     assert_eq!(attempt(&world, &mut appender).await.unwrap_err().kind, FailureKind::Transient);
     world.disk.borrow_mut().fuse = None;
     (world, appender)

@@ -92,7 +92,7 @@ fn policies_that_say_no_by_now_are_heard_for_what_is_rendered_already() {
     simulated(async {
         let world = backlog(BACKLOG);
         // The second plan is rendered ahead, and its first attempt breaks off before anything of it is written.
-        world.disk.borrow_mut().fuse = Some(7);
+        world.disk.borrow_mut().fuse = Some(6);
         let node = start(&world);
         apply(&node, recipe(Schedule::OnChange, files())).await;
         pass(1).await;

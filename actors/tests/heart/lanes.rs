@@ -388,7 +388,7 @@ pub fn files() -> Lane {
 /// Brings a file target into doubt: the write arrives, its answer does not, and the file is picked up.
 async fn into_doubt(world: &World) -> Addr<RecipeSupervisor> {
     world.disk.borrow_mut().files.insert("/inbox/a.csv".into(), b"x\n".to_vec());
-    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(6), 1000);
+    (world.disk.borrow_mut().fuse, world.disk.borrow_mut().partial) = (Some(5), 1000);
     world.log.publish("a");
     let supervisor = apply(&start(world), recipe(Schedule::Every(Duration::from_secs(60)), files())).await;
     assert_eq!(supervisor.send(RunNow).await.unwrap()[0].failed, 1);

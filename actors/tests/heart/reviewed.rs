@@ -318,8 +318,8 @@ fn rows_after_a_skip_wait_for_a_late_write() {
         let world = World::new();
         world.disk.borrow_mut().files.insert("/inbox/a.csv".into(), b"old\n".to_vec());
         world.log.publish("a");
-        // connect, length, anchor, last byte, length, then the write is cut.
-        world.disk.borrow_mut().fuse = Some(6);
+        // connect, length, anchor, length, then the write is cut.
+        world.disk.borrow_mut().fuse = Some(5);
         let mut settings = on_change(files());
         settings.targets[0].retries = 1;
         let supervisor = apply(&start(&world), settings).await;
