@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::event::{Event, EventRef};
 use crate::id::{Offset, Revision, Timestamp};
@@ -146,6 +147,9 @@ pub struct Row {
     pub id: String,
     pub published: Timestamp,
     pub length: u32,
+    /// Of its bytes. Not stored, because they are: made with the bytes, where that holds nobody up.
+    #[serde(skip)]
+    pub sha256: [u8; 32],
 }
 
 impl From<&Row> for EventRef {
@@ -157,9 +161,13 @@ impl From<&Row> for EventRef {
 impl Row {
     /// Of each of the events.
     pub fn of(events: &[Event], rows: &Rows) -> Vec<Self> {
+        let mut rest = &rows.bytes[..];
         let row = |(event, &length): (&Event, &u32)| {
+            let (bytes, later) = rest.split_at((length as usize).min(rest.len()));
+            rest = later;
             let Event { offset, id, published, .. } = event;
-            Self { offset: *offset, id: id.clone(), published: *published, length }
+            let (id, sha256) = (id.clone(), Sha256::digest(bytes).into());
+            Self { offset: *offset, id, published: *published, length, sha256 }
         };
         events.iter().zip(&rows.lengths).map(row).collect()
     }
@@ -172,8 +180,22 @@ impl Plan {
         self.rows.iter().map(move |row| {
             let start = at;
             at += row.length as usize;
-            (row, self.file_offset + start as u64, self.bytes.get(start..at).unwrap_or_default())
+            (row, self.file_offset.saturating_add(start as u64), self.bytes.get(start..at).unwrap_or_default())
         })
+    }
+
+    /// How many of its bytes are those of events before this one.
+    pub fn length_before(&self, offset: Offset) -> usize {
+        match self.rows.partition_point(|row| row.offset < offset) {
+            0 => 0,
+            rows => self.lead as usize + self.rows[..rows].iter().map(|row| row.length as usize).sum::<usize>(),
+        }
+    }
+
+    /// Fills in what is not stored of its rows.
+    pub fn hash_rows(&mut self) {
+        let hashed = |(row, _, bytes): (&Row, u64, &[u8])| Row { sha256: Sha256::digest(bytes).into(), ..row.clone() };
+        self.rows = self.pieces().map(hashed).collect();
     }
 
     /// Where the file ends when the plan has been carried out and nobody else wrote.

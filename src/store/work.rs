@@ -2,10 +2,21 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | 1 = units of requests, 2 = file work, 3 = event |
+//! | 1 | 1 = units of requests, 3 = event, 4 = file work |
 //! | 4 | length of the JSON, little-endian |
-//! | n | JSON: the units; the file work without the plan's bytes; the event without its data |
-//! | rest | raw: nothing; the plan's bytes; the event's data |
+//! | n | JSON: the units; the event without its data; the file work without the plan's rows and bytes |
+//! | rest | raw: nothing; the event's data; the plan's rows, then its bytes |
+//!
+//! Rows, their numbers little-endian: 4 bytes that say how many there are, and for each
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | offset of its event |
+//! | 8 | when that was published, ms since 1970 |
+//! | 4 | length in the plan's bytes |
+//! | 4 + n | the event's id behind its length |
+//!
+//! In older journals there is file work of kind 2, with its rows in the JSON. It is read and not written any more.
 //!
 //! The moment at which a rate limit's bucket is full again is its milliseconds alone: 8 bytes, little-endian.
 
@@ -15,21 +26,25 @@ use bytes::Bytes;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
 use hms_actors::id::{Offset, Timestamp};
-use hms_actors::work::{FileWork, Plan, Unit, Work};
+use hms_actors::work::{FileWork, Plan, Row, Unit, Work};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 const REQUESTS: u8 = 1;
-const FILE: u8 = 2;
+const FILE_BEFORE: u8 = 2;
 const EVENT: u8 = 3;
+const FILE: u8 = 4;
 const HEAD: usize = 5;
+/// A row without its id.
+const ROW: usize = 24;
 
 pub(super) fn encode_work(work: &Work) -> Result<Vec<u8>, Failure> {
     match work {
-        Work::Requests(units) => encode(REQUESTS, units, b""),
+        Work::Requests(units) => encode(REQUESTS, units, [b""]),
         Work::File(file) => {
-            let plan = Plan { bytes: Bytes::new(), ..file.plan.clone() };
-            encode(FILE, &FileWork { plan, ready: file.ready }, &file.plan.bytes)
+            let plan = Plan { bytes: Bytes::new(), rows: Arc::default(), ..file.plan.clone() };
+            let rows = encode_rows(&file.plan.rows)?;
+            encode(FILE, &FileWork { plan, ready: file.ready }, [&rows[..], &file.plan.bytes])
         }
     }
 }
@@ -37,12 +52,54 @@ pub(super) fn encode_work(work: &Work) -> Result<Vec<u8>, Failure> {
 pub(super) fn decode_work(value: Vec<u8>) -> Result<Work, Failure> {
     match value.first() {
         Some(&REQUESTS) => decode::<Vec<Unit>>(value).map(|(units, _)| Work::Requests(units)),
-        Some(&FILE) => decode::<FileWork>(value).map(|(mut file, bytes)| {
+        Some(&kind) if matches!(kind, FILE | FILE_BEFORE) => {
+            let (mut file, mut bytes) = decode::<FileWork>(value)?;
+            if kind == FILE {
+                file.plan.rows = decode_rows(&mut bytes).ok_or_else(|| unreadable("cut off"))?.into();
+            }
             file.plan.bytes = bytes;
-            Work::File(Box::new(file))
-        }),
+            file.plan.hash_rows();
+            Ok(Work::File(Box::new(file)))
+        }
         _ => Err(unreadable("not begun work")),
     }
+}
+
+fn encode_rows(rows: &[Row]) -> Result<Vec<u8>, Failure> {
+    let count = |length: usize| u32::try_from(length).map(u32::to_le_bytes).map_err(|_| unreadable("over 4 GiB"));
+    let mut out = Vec::with_capacity(4 + rows.iter().map(|row| ROW + row.id.len()).sum::<usize>());
+    out.extend_from_slice(&count(rows.len())?);
+    for Row { offset, id, published, length, sha256: _ } in rows {
+        out.extend_from_slice(&offset.to_le_bytes());
+        out.extend_from_slice(&published.0.to_le_bytes());
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&count(id.len())?);
+        out.extend_from_slice(id.as_bytes());
+    }
+    Ok(out)
+}
+
+/// Takes the rows off the front.
+fn decode_rows(bytes: &mut Bytes) -> Option<Vec<Row>> {
+    fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+        let (taken, later) = rest.split_first_chunk()?;
+        *rest = later;
+        Some(*taken)
+    }
+    let mut rest = &bytes[..];
+    let count = u32::from_le_bytes(take(&mut rest)?);
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        let offset = u64::from_le_bytes(take(&mut rest)?);
+        let published = Timestamp(i64::from_le_bytes(take(&mut rest)?));
+        let length = u32::from_le_bytes(take(&mut rest)?);
+        let end = u32::from_le_bytes(take(&mut rest)?) as usize;
+        let (id, later) = rest.split_at_checked(end)?;
+        rest = later;
+        rows.push(Row { offset, id: String::from_utf8(id.to_vec()).ok()?, published, length, sha256: [0; 32] });
+    }
+    *bytes = bytes.slice(bytes.len() - rest.len()..);
+    Some(rows)
 }
 
 pub(super) fn encode_moment(moment: Timestamp) -> Vec<u8> {
@@ -76,7 +133,7 @@ struct Attributes {
 
 pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, Failure> {
     let Event { offset, published, id, source, kind, subject, time, extensions, data } = event.clone();
-    encode(EVENT, &Attributes { offset, published, id, source, kind, subject, time, extensions }, &data)
+    encode(EVENT, &Attributes { offset, published, id, source, kind, subject, time, extensions }, [&data[..]])
 }
 
 pub(super) fn decode_event(value: Vec<u8>) -> Result<Event, Failure> {
@@ -88,14 +145,14 @@ pub(super) fn decode_event(value: Vec<u8>) -> Result<Event, Failure> {
     Ok(Event { offset, published, id, source, kind, subject, time, extensions, data })
 }
 
-fn encode(kind: u8, head: &impl Serialize, raw: &[u8]) -> Result<Vec<u8>, Failure> {
+fn encode<const N: usize>(kind: u8, head: &impl Serialize, raw: [&[u8]; N]) -> Result<Vec<u8>, Failure> {
     let json = serde_json::to_vec(head).map_err(|e| unreadable(&e.to_string()))?;
     let length = u32::try_from(json.len()).map_err(|_| unreadable("over 4 GiB"))?;
-    let mut value = Vec::with_capacity(HEAD + json.len() + raw.len());
+    let mut value = Vec::with_capacity(HEAD + json.len() + raw.iter().map(|raw| raw.len()).sum::<usize>());
     value.push(kind);
     value.extend_from_slice(&length.to_le_bytes());
     value.extend_from_slice(&json);
-    value.extend_from_slice(raw);
+    raw.into_iter().for_each(|raw| value.extend_from_slice(raw));
     Ok(value)
 }
 
@@ -115,21 +172,31 @@ fn unreadable(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hms_actors::work::{Place, Row};
+    use hms_actors::work::Place;
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     fn rows() -> impl Strategy<Value = Vec<Row>> {
         let row = (any::<u64>(), ".{0,20}", any::<i64>(), any::<u32>());
-        vec(row.prop_map(|(offset, id, at, length)| Row { offset, id, published: Timestamp(at), length }), 0..5)
+        let row = row.prop_map(|(offset, id, at, length)| Row {
+            offset,
+            id,
+            published: Timestamp(at),
+            length: length % 700,
+            sha256: [0; 32],
+        });
+        vec(row, 0..5)
     }
 
     prop_compose! {
         fn plan()(host in ".{0,9}", path in ".{0,9}", anchor: [u8; 32], bytes in vec(any::<u8>(), 0..3000), rows in rows(),
                   numbers: (u16, u32, u64, u32), new_file: bool, at: i64, letter: Option<u64>) -> Plan {
             let place = Place { host, port: numbers.0, user: "sync".into(), path };
-            let (revision, file_offset, lead) = (numbers.1, numbers.2, numbers.3);
-            Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows: rows.into(), letter }
+            let (revision, file_offset, lead) = (numbers.1, numbers.2, numbers.3 % 700);
+            let mut plan = Plan { place, revision, planned_at: Timestamp(at), file_offset, new_file, anchor, bytes: bytes.into(), lead, rows: rows.into(), letter };
+            plan.hash_rows();
+            plan
         }
     }
 
@@ -177,9 +244,35 @@ mod tests {
         }
 
         #[test]
+        fn work_that_is_cut_off_is_an_error(work in plan(), cut in 0.0..1.0) {
+            let whole = FileWork { plan: Plan { bytes: Bytes::new(), ..work }, ready: false };
+            let mut value = encode_work(&Work::File(Box::new(whole))).unwrap();
+            value.truncate((value.len() as f64 * cut) as usize);
+            prop_assert!(decode_work(value).is_err());
+        }
+
+        #[test]
         fn bytes_that_are_no_value_are_an_error(bytes in vec(any::<u8>(), 0..200)) {
             prop_assert!(decode_work(bytes.clone()).is_err());
             prop_assert!(decode_event(bytes).is_err());
         }
+    }
+    /// As a version before this one wrote it.
+    #[test]
+    fn file_work_with_its_rows_in_the_json_is_read() {
+        let json = r#"{"plan":{"place":{"host":"h","port":22,"user":"u","path":"/a"},"revision":3,"planned_at":7,"file_offset":9,"new_file":false,"anchor":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"bytes":[],"lead":1,"rows":[{"offset":4,"id":"e4","published":5,"length":4},{"offset":6,"id":"e6","published":5,"length":2}]},"ready":true}"#;
+        let mut value = vec![2];
+        value.extend_from_slice(&u32::try_from(json.len()).unwrap().to_le_bytes());
+        value.extend_from_slice(json.as_bytes());
+        value.extend_from_slice(b"\nrow\ns\n");
+        let Work::File(file) = decode_work(value).unwrap() else { panic!("it is file work") };
+        assert_eq!((file.ready, file.plan.file_offset, file.plan.letter), (true, 9, None));
+        let pieces: Vec<_> = file.plan.pieces().collect();
+        let told: Vec<_> = pieces.iter().map(|(row, at, bytes)| (row.offset, &*row.id, *at, *bytes)).collect();
+        assert_eq!(told, [(4, "e4", 10, &b"row\n"[..]), (6, "e6", 14, &b"s\n"[..])]);
+        assert!(pieces.iter().all(|(row, _, bytes)| row.sha256 == <[u8; 32]>::from(Sha256::digest(bytes))));
+        // From now on it is written in the other way.
+        let again = encode_work(&Work::File(file.clone())).unwrap();
+        assert_eq!((again[0], decode_work(again).unwrap()), (FILE, Work::File(file)));
     }
 }
