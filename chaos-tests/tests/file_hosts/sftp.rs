@@ -307,6 +307,21 @@ async fn approved_algorithms_alone_are_enough_for_an_ordinary_server() {
 }
 
 #[tokio::test]
+async fn of_the_ciphers_that_a_server_offers_the_cheapest_is_taken() {
+    for (setting, cipher) in [
+        ("", "aes256-gcm@openssh.com"),
+        ("\nCiphers chacha20-poly1305@openssh.com,aes128-gcm@openssh.com", "aes128-gcm@openssh.com"),
+        ("\nCiphers chacha20-poly1305@openssh.com,aes256-ctr", "chacha20-poly1305@openssh.com"),
+        ("\nCiphers aes256-ctr", "aes256-ctr"),
+    ] {
+        let sshd = Sshd::with(&format!("Subsystem sftp internal-sftp{setting}"));
+        let host = connect(&Setup::of(&sshd).partner(&sshd)).await.unwrap();
+        let agreed = host.transport().expect("a session is protected").algorithms;
+        assert!(agreed.split(' ').any(|name| name == cipher), "{setting}: {agreed}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_approved_algorithms_is_refused_in_words() {
     for setting in [
         "KexAlgorithms curve25519-sha256",
