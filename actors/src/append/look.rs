@@ -17,9 +17,11 @@ const FAR: usize = 64 * 1024 * 1024;
 /// One request's worth of reading.
 const PIECE: usize = 1024 * 1024;
 
+/// `settled` says how many of the plan's first bytes are: rows that stood there once.
 pub(super) async fn at(
     host: &mut dyn FileHost,
     work: &FileWork,
+    settled: usize,
     partner: &dyn FilePartner,
     moment: Timestamp,
 ) -> Result<Seen, Failure> {
@@ -29,6 +31,7 @@ pub(super) async fn at(
     let temporary = plan.new_file && host.length(&temporary_name(path)).await?.is_some();
     let mut seen = Seen {
         length,
+        cut: length.is_some_and(|length| length < plan.file_offset + settled as u64),
         anchor_matches: false,
         range: Range::Nothing,
         temporary,
@@ -42,6 +45,7 @@ pub(super) async fn at(
 }
 
 /// What stands before an offset.
+#[derive(Debug, Clone)]
 pub(super) struct Before {
     /// SHA-256 of the last 64 KiB.
     pub anchor: [u8; 32],

@@ -9,11 +9,14 @@ mod look;
 mod plan;
 pub mod recover;
 
+use std::ops::Range as Span;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -23,9 +26,10 @@ use crate::failure::{Failure, FailureKind};
 use crate::id::{Epoch, Offset, Revision, TargetKey, Timestamp};
 use crate::ports::{Clock, FileHost, FilePartner, Ledger, Partners, Synced, WriteTo};
 use crate::receipt::{Cause, Entry, Receipt, Transport};
-use crate::settings::{FileSettings, OnDoubt};
+use crate::settings::{FileSettings, OnDoubt, WriteMode};
 use crate::work::{FileWork, Place, Plan, Work};
 
+use look::Before;
 pub use plan::Rendered;
 use recover::{Range, Seen, Verdict};
 
@@ -38,6 +42,9 @@ const LATE_WRITE: Duration = Duration::from_secs(60);
 
 /// A connection that was idle for longer may have been closed on the way: a new one is made.
 const KEEP: Duration = Duration::from_secs(15);
+
+/// A plan is not made on an older look.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What the appender needs around it.
 #[derive(Clone)]
@@ -58,6 +65,9 @@ pub struct Tools {
 /// Asks about what is about to be written.
 pub type Gate = Rc<dyn Fn(Revision, &[Event]) -> Result<(), Failure>>;
 
+/// Is told of rows that stand in the file, while others of their plan are written.
+pub type Tell<'t> = &'t mut dyn FnMut(Arrived);
+
 /// The one writer of a target's files.
 pub struct Appender {
     tools: Tools,
@@ -65,6 +75,8 @@ pub struct Appender {
     revision: u32,
     partner: Option<(u32, Rc<dyn FilePartner>)>,
     connection: Option<Connection>,
+    /// The file as it was found for the plan that comes next.
+    looked: Option<Looked>,
     /// The last plan, open or settled: what is open must be finished, what is settled says how we left the file.
     last: Option<FileWork>,
     /// Nothing has been sent for the open plan, in this life of the process: it may be dropped.
@@ -84,11 +96,21 @@ struct Connection {
     used: Instant,
 }
 
+/// A file of which we know that it is as we left it.
+struct Looked {
+    at: Instant,
+    place: Place,
+    length: u64,
+    before: Before,
+}
+
 /// Rows that stand in the file. They are delivered once the caller has committed the receipts, together with
 /// whatever else follows from the success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
     plan: Plan,
+    /// Which of its rows: those before them were told of.
+    rows: Span<usize>,
     attempt: u32,
     synced: Synced,
     transport: Option<Transport>,
@@ -97,10 +119,11 @@ pub struct Arrived {
 impl Arrived {
     pub fn receipts(&self) -> impl Iterator<Item = Entry> {
         let path: Arc<str> = self.plan.place.path.as_str().into();
-        self.plan.pieces().map(move |(row, file_offset, bytes)| Entry::Delivered {
+        let pieces = self.plan.pieces().skip(self.rows.start).take(self.rows.len());
+        pieces.map(move |(row, file_offset, _)| Entry::Delivered {
             event: row.into(),
             attempt: self.attempt,
-            payload_sha256: Sha256::digest(bytes).into(),
+            payload_sha256: row.sha256,
             receipt: Receipt::File {
                 path: path.clone(),
                 file_offset,
@@ -114,7 +137,7 @@ impl Arrived {
 
     /// Of each event its offset and when it was published.
     pub fn events(&self) -> impl Iterator<Item = (Offset, Timestamp)> {
-        self.plan.rows.iter().map(|row| (row.offset, row.published))
+        self.plan.rows[self.rows.clone()].iter().map(|row| (row.offset, row.published))
     }
 }
 
@@ -127,8 +150,8 @@ impl Appender {
         let unanswered = last.as_ref().map(|_| Instant::now());
         let partner = None;
         let letter = last.as_ref().and_then(|work| work.plan.letter);
-        let (connection, untouched, attempts) = (None, false, 0);
-        Self { tools, settings, revision, partner, connection, last, untouched, unanswered, attempts, letter }
+        let (connection, looked, untouched, attempts) = (None, None, false, 0);
+        Self { tools, settings, revision, partner, connection, looked, last, untouched, unanswered, attempts, letter }
     }
 
     /// The plan that was begun last; which of its events are settled the caller knows.
@@ -171,12 +194,39 @@ impl Appender {
         self.after(result)
     }
 
-    /// The same for events that are rendered already.
-    pub async fn deliver_rendered(&mut self, rendered: Rendered) -> Result<Arrived, Failure> {
+    /// The same for events that are rendered already. `tell` gets what stands in the file and can be settled while the
+    /// rest is written; what arrived at last is without it, unless it had to be looked for.
+    pub async fn deliver_rendered(&mut self, rendered: Rendered, tell: Tell<'_>) -> Result<Arrived, Failure> {
         self.attempts += 1;
         self.letter = None;
-        let result = self.plan_and_write_rendered(rendered, &[]).await;
+        let result = self.plan_and_write_rendered(rendered, &[], Some(tell)).await;
         self.after(result)
+    }
+
+    /// Looks at the file for the plan that comes next, while what was written last is settled. Nothing is stored, and
+    /// whatever is not as it should be is met again when that plan is made.
+    pub async fn look_ahead(&mut self) {
+        let Some(FileWork { plan, .. }) = &self.last else { return };
+        let (place, length) = (plan.place.clone(), plan.end());
+        let Ok(partner) = self.partner(self.revision) else { return };
+        if self.settings.write != WriteMode::Append || !self.stays_connected(&partner, &place).await {
+            return;
+        }
+        match AssertUnwindSafe(self.look(&place, length)).catch_unwind().await {
+            Ok(Ok(before)) => {
+                self.looked = before.map(|before| Looked { at: Instant::now(), place, length, before });
+            }
+            Ok(Err(_)) | Err(_) => self.connection = None,
+        }
+    }
+
+    /// What stands before `length`, if that is the file's.
+    async fn look(&mut self, place: &Place, length: u64) -> Result<Option<Before>, Failure> {
+        let host = self.host()?;
+        if host.length(&place.path).await? != Some(length) {
+            return Ok(None);
+        }
+        look::before(host, &place.path, length).await.map(Some)
     }
 
     /// Who renders events as they are to be planned next.
@@ -225,7 +275,7 @@ impl Appender {
             Err(failure) => {
                 // What policies say no to was not tried.
                 self.attempts = self.attempts.saturating_sub(u32::from(failure.kind == FailureKind::Blocked));
-                self.connection = None;
+                (self.connection, self.looked) = (None, None);
                 let tried = self.last.as_ref().filter(|work| !self.untouched && !work.plan.rows.is_empty());
                 Err(match tried {
                     Some(work) => failure.of(Sha256::digest(&work.plan.bytes).into()),
@@ -244,7 +294,9 @@ impl Appender {
         let partner = self.partner(work.plan.revision)?;
         self.connect(&partner, &work.plan.place).await?;
         let moment = self.moment();
-        let seen = look::at(self.host()?, &work, partner.as_ref(), moment).await?;
+        // They are those that are open, and what is settled of a plan are its first rows.
+        let settled = events.first().map_or(0, |event| work.plan.length_before(event.offset));
+        let seen = look::at(self.host()?, &work, settled, partner.as_ref(), moment).await?;
         let verdict = recover::verdict(&work, self.settings.write, &seen);
         // What is there is settled, whatever policies say by now.
         match verdict {
@@ -273,10 +325,10 @@ impl Appender {
     async fn act(&mut self, verdict: Verdict, work: FileWork, events: &[Event]) -> Result<Arrived, Failure> {
         match verdict {
             // Boxed: writing may look and act again when the file changed under it.
-            Verdict::Write => Box::pin(self.write(work, events)).await,
+            Verdict::Write => Box::pin(self.write(work, events, None)).await,
             Verdict::Settle => {
                 let synced = self.sync(&work.plan).await;
-                Ok(self.arrived(&work.plan, synced))
+                Ok(self.arrived(&work.plan, 0..work.plan.rows.len(), synced))
             }
             Verdict::PlanAgain { why } => {
                 self.let_late_writes_pass()?;
@@ -307,22 +359,28 @@ impl Appender {
         Box::pin(self.plan_and_write(events)).await
     }
 
-    /// Carries out a stored plan: write, then look.
-    async fn write(&mut self, work: FileWork, events: &[Event]) -> Result<Arrived, Failure> {
-        let first = std::mem::replace(&mut self.untouched, false);
-        let result = if work.plan.new_file { self.write_new(work).await } else { self.write_existing(&work).await };
-        if matches!(&result, Err(failure) if failure.definite) {
+    /// Carries out a stored plan: write, then look. What can be settled before the last of it is there is told.
+    async fn write(&mut self, work: FileWork, events: &[Event], tell: Option<Tell<'_>>) -> Result<Arrived, Failure> {
+        let (first, mut told) = (std::mem::replace(&mut self.untouched, false), 0);
+        let result = match tell {
+            _ if work.plan.new_file => self.write_new(work).await.map(Some),
+            Some(tell) => self.write_in_parts(&work.plan, tell, &mut told).await,
+            None => self.write_existing(&work.plan, 0..work.plan.bytes.len()).await.map(Some),
+        };
+        if told == 0 && matches!(&result, Err(failure) if failure.definite) {
             self.untouched = first;
         }
-        let synced = result?;
+        let written = result?;
         let work = self.last.clone().ok_or_else(|| Failure::node("the plan is gone"))?;
         (self.tools.step)("append.written");
         let path = &work.plan.place.path;
-        if self.host()?.length(path).await? != Some(work.plan.end()) {
+        let found = self.host()?.length(path).await?;
+        let Some(synced) = written.filter(|_| found == Some(work.plan.end())) else {
             // Somebody moved, cut or extended the file at this very moment.
             let partner = self.partner(work.plan.revision)?;
             let moment = self.moment();
-            let seen = look::at(self.host()?, &work, partner.as_ref(), moment).await?;
+            let settled = work.plan.rows.get(told).map_or(0, |row| work.plan.length_before(row.offset));
+            let seen = look::at(self.host()?, &work, settled, partner.as_ref(), moment).await?;
             let verdict = match recover::verdict(&work, self.settings.write, &seen) {
                 Verdict::Write => {
                     return Err(Failure::transient(format!("{path}: the file does not hold what was written")));
@@ -330,15 +388,40 @@ impl Appender {
                 other => other,
             };
             return self.act(verdict, work, events).await;
-        }
+        };
         (self.tools.step)("append.verified");
-        Ok(self.arrived(&work.plan, synced))
+        Ok(self.arrived(&work.plan, told..work.plan.rows.len(), synced))
     }
 
-    async fn write_existing(&mut self, work: &FileWork) -> Result<Synced, Failure> {
+    /// Writes part after part, and looks after each but the last: its rows are told, and can be settled meanwhile.
+    /// Nothing if the file was not as it should be.
+    async fn write_in_parts(
+        &mut self,
+        plan: &Plan,
+        tell: Tell<'_>,
+        told: &mut usize,
+    ) -> Result<Option<Synced>, Failure> {
+        let mut start = 0;
+        for (rows, end) in plan::parts(plan) {
+            let synced = self.write_existing(plan, start..end).await?;
+            if rows == plan.rows.len() {
+                return Ok(Some(synced));
+            }
+            (self.tools.step)("append.written");
+            if self.host()?.length(&plan.place.path).await? != Some(plan.file_offset + end as u64) {
+                break;
+            }
+            (self.tools.step)("append.verified");
+            tell(self.arrived(plan, *told..rows, synced));
+            (*told, start) = (rows, end);
+        }
+        Ok(None)
+    }
+
+    async fn write_existing(&mut self, plan: &Plan, range: Span<usize>) -> Result<Synced, Failure> {
         (self.tools.step)("append.before_write");
-        let plan = &work.plan;
-        let result = self.host()?.write(&plan.place.path, plan.file_offset, &plan.bytes, WriteTo::Existing).await;
+        let offset = plan.file_offset + range.start as u64;
+        let result = self.host()?.write(&plan.place.path, offset, &plan.bytes[range], WriteTo::Existing).await;
         self.note_unanswered(result)
     }
 
@@ -369,9 +452,9 @@ impl Appender {
     }
 
     /// What makes the delivery done.
-    fn arrived(&self, plan: &Plan, synced: Synced) -> Arrived {
+    fn arrived(&self, plan: &Plan, rows: Span<usize>, synced: Synced) -> Arrived {
         let transport = self.connection.as_ref().and_then(|connection| connection.host.transport());
-        Arrived { plan: plan.clone(), attempt: self.attempts, synced, transport }
+        Arrived { plan: plan.clone(), rows, attempt: self.attempts, synced, transport }
     }
 
     /// Bytes that were found may not have been synced by the write that left them.
@@ -418,8 +501,7 @@ impl Appender {
     }
 
     async fn connect(&mut self, partner: &Rc<dyn FilePartner>, place: &Place) -> Result<(), Failure> {
-        let serves = self.connection.as_ref().is_some_and(|kept| kept.serves(place));
-        if !serves || !partner.unchanged(place).await {
+        if !self.stays_connected(partner, place).await {
             // The old socket is shut down before a new one is opened.
             self.connection = None;
             (self.tools.place)().await?;
@@ -427,6 +509,10 @@ impl Appender {
             self.connection = Some(Connection { place: place.clone(), host, used: Instant::now() });
         }
         Ok(())
+    }
+
+    async fn stays_connected(&self, partner: &Rc<dyn FilePartner>, place: &Place) -> bool {
+        self.connection.as_ref().is_some_and(|kept| kept.serves(place)) && partner.unchanged(place).await
     }
 
     fn host(&mut self) -> Result<&mut dyn FileHost, Failure> {

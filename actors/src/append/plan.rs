@@ -1,10 +1,12 @@
 //! Plans new rows: only on a live connection, after a look at the file, just before the write.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Appender, Arrived, look, temporary_name};
+use super::look::Before;
+use super::{Appender, Arrived, FRESH, Looked, Tell, look, temporary_name};
 use crate::event::Event;
 use crate::failure::{Failure, FailureKind};
 use crate::ports::{FilePartner, Rows, WriteTo};
@@ -14,6 +16,10 @@ use crate::work::{FileWork, Place, Plan, Row};
 
 /// How often a plan is made anew because the file changed between the plan and the write.
 const TRIES: u32 = 5;
+
+/// What is written before a look, and settled while the next part is written: each costs the partner a sync.
+const PART_ROWS: usize = 8_192;
+const PART_BYTES: usize = 2 << 20;
 
 /// Events as rows, and what a plan keeps of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +35,7 @@ impl Appender {
         self.let_late_writes_pass()?;
         let (events, rows) = encode(self.partner(self.revision)?.as_ref(), events)?;
         let rendered = Rendered { rows: Row::of(events, &rows).into(), header: rows.header, bytes: rows.bytes };
-        self.plan_and_write_rendered(rendered, events).await
+        self.plan_and_write_rendered(rendered, events, None).await
     }
 
     /// `events` are needed for the case that they must be planned anew.
@@ -37,6 +43,7 @@ impl Appender {
         &mut self,
         rendered: Rendered,
         events: &[Event],
+        mut tell: Option<Tell<'_>>,
     ) -> Result<Arrived, Failure> {
         self.let_late_writes_pass()?;
         for _ in 0..TRIES {
@@ -48,7 +55,7 @@ impl Appender {
             let expected = (!work.plan.new_file).then_some(work.plan.file_offset);
             let found = self.host()?.length(&work.plan.place.path).await?;
             if found == expected {
-                return self.write(work, events).await;
+                return self.write(work, events, tell.take()).await;
             }
             if let Some(arrived) = self.batch_that_is_there(&work, found).await? {
                 return Ok(arrived);
@@ -67,7 +74,7 @@ impl Appender {
         self.untouched = false;
         let partner = self.partner(work.plan.revision)?;
         let moment = self.moment();
-        let seen = look::at(self.host()?, work, partner.as_ref(), moment).await?;
+        let seen = look::at(self.host()?, work, 0, partner.as_ref(), moment).await?;
         let verdict = super::recover::verdict(work, self.settings.write, &seen);
         self.act(verdict, work.clone(), &[]).await.map(Some)
     }
@@ -79,20 +86,12 @@ impl Appender {
         };
         let moment = self.moment();
         let place = partner.place(moment, (first.offset, last.offset))?;
-        self.connect(&partner, &place).await?;
-        let found = self.host()?.length(&place.path).await?;
-        if found.is_none() {
-            // A folder that is gone for a while (a mount, a rename) takes the file along: that is no new file.
-            // Making the temporary file tells, before there is a plan.
-            self.host()?.write(&temporary_name(&place.path), 0, &[], WriteTo::Fresh).await?;
-        }
-        let length = match self.settings.write {
-            WriteMode::Append => found,
-            WriteMode::FilePerBatch => None,
+        let looked = self.looked.take().filter(|looked| looked.place == place && looked.at.elapsed() < FRESH);
+        let (length, before) = match looked {
+            Some(Looked { length, before, .. }) => (Some(length), before),
+            None => self.look_anew(&partner, &place).await?,
         };
-        self.note_changes(&place, length).await?;
         let file_offset = length.unwrap_or(0);
-        let before = look::before(self.host()?, &place.path, file_offset).await?;
         // A header at the start of a file; a line end first if the file's last line has none.
         let lead = match file_offset {
             0 => rendered.header.clone(),
@@ -114,14 +113,38 @@ impl Appender {
         Ok(FileWork { plan, ready: false })
     }
 
-    /// Compares the file with how we left it.
+    /// The length of the file that is to be appended to, and what stands before it.
+    async fn look_anew(
+        &mut self,
+        partner: &Rc<dyn FilePartner>,
+        place: &Place,
+    ) -> Result<(Option<u64>, Before), Failure> {
+        self.connect(partner, place).await?;
+        let found = self.host()?.length(&place.path).await?;
+        if found.is_none() {
+            // A folder that is gone for a while (a mount, a rename) takes the file along: that is no new file.
+            // Making the temporary file tells, before there is a plan.
+            self.host()?.write(&temporary_name(&place.path), 0, &[], WriteTo::Fresh).await?;
+        }
+        let length = match self.settings.write {
+            WriteMode::Append => found,
+            WriteMode::FilePerBatch => None,
+        };
+        self.note_changes(place, length).await?;
+        let before = look::before(self.host()?, &place.path, length.unwrap_or(0)).await?;
+        Ok((length, before))
+    }
+
+    /// Compares the file with how we left it; a plan of which nothing was sent says how it was then.
     async fn note_changes(&mut self, place: &Place, length: Option<u64>) -> Result<(), Failure> {
         let Some(left) = self.last.as_ref().filter(|work| &work.plan.place == place) else { return Ok(()) };
         let Some(found) = length else { return Ok(()) };
-        let (expected, path) = (left.plan.end(), place.path.clone());
-        if found == expected || self.untouched || left.plan.rows.is_empty() {
+        let expected = if self.untouched { left.plan.file_offset } else { left.plan.end() };
+        let made_by_us = !(self.untouched && left.plan.new_file);
+        if found == expected || left.plan.rows.is_empty() || !made_by_us {
             return Ok(());
         }
+        let path = place.path.clone();
         let entry = Entry::FileChanged { path: path.clone(), expected, found };
         self.tools.ledger.commit(&self.tools.target, self.tools.epoch, vec![entry]).await?;
         if found > 0 && found < expected {
@@ -132,6 +155,17 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+/// Where parts of about the same size end: after how many rows, and how many bytes.
+pub(super) fn parts(plan: &Plan) -> Vec<(usize, usize)> {
+    let count = plan.rows.len().div_ceil(PART_ROWS).max(plan.bytes.len().div_ceil(PART_BYTES)).max(1);
+    let (mut row, mut end) = (0, plan.lead as usize);
+    let after = |rows: &[Row]| {
+        (row, end) = (row + rows.len(), end + rows.iter().map(|row| row.length as usize).sum::<usize>());
+        (row, end)
+    };
+    plan.rows.chunks(plan.rows.len().div_ceil(count).max(1)).map(after).collect()
 }
 
 /// As many of the first events as can be encoded: a refused one must not hold back those before it.

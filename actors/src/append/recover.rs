@@ -8,6 +8,8 @@ use crate::work::FileWork;
 pub struct Seen {
     /// Length of the file; `None` if it is gone.
     pub length: Option<u64>,
+    /// The file ends before what of the plan is settled.
+    pub cut: bool,
     /// The bytes before the planned offset are those that were there when it was planned.
     pub anchor_matches: bool,
     pub range: Range,
@@ -84,6 +86,9 @@ fn existing_file(work: &FileWork, seen: &Seen) -> Verdict {
         return doubt(&format!(
             "the file has {length} bytes, fewer than the {offset} that it had when the rows were planned"
         ));
+    }
+    if seen.cut {
+        return doubt("the file was cut: rows that stood there are gone, and the others of their plan may have been");
     }
     if !seen.anchor_matches {
         return doubt("the bytes before the rows are not those that were there when the rows were planned");

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::join;
-use tokio::sync::oneshot;
+use futures_util::future::{join, try_join};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Ended;
@@ -32,8 +32,8 @@ use ahead::Ahead;
 /// Rows in a plan that was not rendered ahead. Their bytes are bounded by how much of the log is read in one go.
 const MAX_ROWS: usize = 10_000;
 
-/// Receipts in one commit: as many are made while others are synced.
-const RECEIPTS: usize = 4_096;
+/// Receipts in one commit.
+const RECEIPTS: usize = 8_192;
 
 /// Who waits for a replay.
 type Waiter = oneshot::Sender<Result<(), NotReplayed>>;
@@ -133,7 +133,8 @@ impl Files {
         };
         let mut appender = Appender::new(tools, settings, base.settings.revision, work);
         if let Some(plan) = appender.begun() {
-            let name = (plan.rows.first().map_or(0, |row| row.offset), plan.rows.len() as u32);
+            let mut open = plan.rows.iter().filter(|row| plan.letter.is_some() || !base.settled.contains(row.offset));
+            let name = (open.next().map_or(0, |row| row.offset), 1 + open.count() as u32);
             appender.tried_before(standing.tries.get(&name).map_or(0, |tries| tries.attempts));
         }
         let next = base.settled.below();
@@ -203,22 +204,29 @@ impl Files {
         }
         match letter {
             None if open.is_empty() => self.carry_out_and_render(base, Batch::Events(events)).await,
-            _ => self.carry_out(base, &open, letter, Batch::Events(events)).await,
+            _ => self.carry_out(base, &open, letter, Batch::Events(events), false).await,
         }
     }
 
     /// Carries out a new plan, and renders what comes after it meanwhile.
     async fn carry_out_and_render(&mut self, base: &mut Base, batch: Batch) -> Ended {
         let ahead = self.render_ahead(base, batch.end());
-        let carried_out = self.carry_out(base, &[], None, batch);
+        let carried_out = self.carry_out(base, &[], None, batch, ahead.is_some());
         let (ended, ahead) = join(carried_out, async move { ahead?.await }).await;
         // In an outage nothing is kept for later.
         self.ahead = ahead.filter(|ahead| ahead.is_next(base));
         ended
     }
 
-    /// Plans and writes the events, or finishes the plan that is open, and settles them.
-    async fn carry_out(&mut self, base: &mut Base, open: &[Row], letter: Option<u64>, batch: Batch) -> Ended {
+    /// Plans and writes the events, or finishes the plan that is open, and settles them; `more` come after them.
+    async fn carry_out(
+        &mut self,
+        base: &mut Base,
+        open: &[Row],
+        letter: Option<u64>,
+        batch: Batch,
+        more: bool,
+    ) -> Ended {
         let permit = base.begin_attempt().await?;
         let promised = |letter| self.appender.begun().is_some_and(|plan| plan.letter == Some(letter));
         if let Some(letter) = letter.filter(|&letter| !promised(letter)) {
@@ -229,14 +237,23 @@ impl Files {
             Batch::Events(events) => (events, None),
             Batch::Rendered(rendered) => (Vec::new(), Some(rendered)),
         };
+        let (tell, told) = mpsc::unbounded_channel();
         let attempt = async {
+            // Parts of one plan, which are few. Nothing more is told when this has ended.
+            let tell = tell;
             match (open.is_empty(), rendered) {
-                (true, Some(rendered)) => self.appender.deliver_rendered(rendered).await,
+                (true, Some(rendered)) => {
+                    let mut tell = |part| drop(tell.send(part));
+                    self.appender.deliver_rendered(rendered, &mut tell).await
+                }
                 (true, None) => self.appender.deliver(&events, letter).await,
                 (false, _) => self.appender.finish(&events).await,
             }
         };
-        let (result, panic) = match AssertUnwindSafe(attempt).catch_unwind().await {
+        // A failure of the ledger ends the write.
+        let attempt = AssertUnwindSafe(attempt).catch_unwind().map(Ok);
+        let (result, ()) = try_join(attempt, settle_parts(base, told)).await?;
+        let (result, panic) = match result {
             Ok(result) => (result, None),
             Err(panic) => {
                 let why = format!("the adapter panicked: {}", words_of(panic.as_ref()));
@@ -244,12 +261,27 @@ impl Files {
             }
         };
         match result {
-            Ok(arrived) => self.delivered(base, permit, letter, &events, arrived).await?,
+            Ok(arrived) => {
+                let settled = settle(base, permit, letter, &events, &arrived);
+                let look = async {
+                    if more {
+                        self.appender.look_ahead().await;
+                    }
+                };
+                let (settled, ()) = join(settled, look).await;
+                settled?;
+                match letter {
+                    None => self.appender.is_settled(),
+                    Some(_) => self.end_replay(Ok(())),
+                }
+            }
             // The ledger did not take it: what is true must be asked anew.
             Err(failure) if matches!(failure.kind, FailureKind::Node | FailureKind::Fenced) => return Err(failure),
             Err(failure) => {
                 let tried = match rows {
-                    Some(rows) => rows.iter().map(EventRef::from).collect(),
+                    Some(rows) => {
+                        rows.iter().filter(|row| !base.settled.contains(row.offset)).map(EventRef::from).collect()
+                    }
                     None => events.iter().map(EventRef::from).collect(),
                 };
                 self.failed(base, permit, letter, (tried, events), failure).await?;
@@ -260,39 +292,6 @@ impl Files {
             // After the record: its supervisor starts a new actor.
             Some(panic) => std::panic::resume_unwind(panic),
         }
-    }
-
-    /// Makes the delivery done: the receipts, and with the last of them the end of an incident.
-    async fn delivered(
-        &mut self,
-        base: &mut Base,
-        permit: Permit,
-        letter: Option<u64>,
-        events: &[Event],
-        arrived: Arrived,
-    ) -> Ended {
-        let mut receipts = arrived.receipts().peekable();
-        let mut entries: Vec<Entry> = receipts.by_ref().take(RECEIPTS).collect();
-        while receipts.peek().is_some() {
-            // Some are made while others are synced. A plan of which only some have a receipt is finished after a restart.
-            let committed = base.commit_apart(entries);
-            let next = async { receipts.by_ref().take(RECEIPTS).collect() };
-            let (tickets, next) = join(committed, next).await;
-            (base.tickets, entries) = (tickets?, next);
-        }
-        entries.extend(base.recovered(permit));
-        base.commit(entries).await?;
-        match letter {
-            None => {
-                base.delivered(arrived.events(), true);
-                self.appender.is_settled();
-            }
-            Some(_) => {
-                events.iter().for_each(|event| base.redelivered(event.published, true));
-                self.end_replay(Ok(()));
-            }
-        }
-        Ok(())
     }
 
     async fn failed(
@@ -418,6 +417,39 @@ impl Batch {
             Self::Rendered(rendered) => Some(rendered.rows.clone()),
         }
     }
+}
+
+/// Settles what stands in the file already, while the rest of its plan is written.
+async fn settle_parts(base: &mut Base, mut told: mpsc::UnboundedReceiver<Arrived>) -> Ended {
+    while let Some(part) = told.recv().await {
+        let last = commit_receipts(base, &part).await?;
+        base.commit(last).await?;
+        base.settle(part.events(), true);
+    }
+    Ok(())
+}
+
+/// Makes the delivery done: the receipts, and with the last of them the end of an incident.
+async fn settle(base: &mut Base, permit: Permit, letter: Option<u64>, events: &[Event], arrived: &Arrived) -> Ended {
+    let mut last = commit_receipts(base, arrived).await?;
+    last.extend(base.recovered(permit));
+    base.commit(last).await?;
+    match letter {
+        None => base.delivered(arrived.events(), true),
+        Some(_) => events.iter().for_each(|event| base.redelivered(event.published, true)),
+    }
+    Ok(())
+}
+
+/// Commits all receipts but the last, which are given back. A plan of which only some have one is found open.
+async fn commit_receipts(base: &mut Base, arrived: &Arrived) -> Result<Vec<Entry>, Failure> {
+    let mut receipts = arrived.receipts().peekable();
+    let mut entries: Vec<Entry> = receipts.by_ref().take(RECEIPTS).collect();
+    while receipts.peek().is_some() {
+        base.commit(entries).await?;
+        entries = receipts.by_ref().take(RECEIPTS).collect();
+    }
+    Ok(entries)
 }
 
 fn dead(event: Event, attempt: u32, reason: &str, cause: Option<Cause>, may_have_arrived: bool) -> Entry {

@@ -221,6 +221,62 @@ fn growth_between_plans_is_noted_and_a_cut_file_gets_a_ticket() {
     });
 }
 
+/// Between the look and the plan anything may have happened.
+#[test]
+fn a_look_ahead_serves_the_next_plan_unless_the_file_has_changed_since() {
+    type Case = (fn(&mut Vec<u8>), &'static str, &'static [(u64, u64)]);
+    let cases: [Case; 3] = [
+        (|_| {}, "row-e0\nrow-e1\n", &[]),
+        (|file| file.extend_from_slice(b"theirs"), "row-e0\ntheirs\nrow-e1\n", &[(7, 13)]),
+        (|file| file.truncate(4), "row-\nrow-e1\n", &[(7, 4)]),
+    ];
+    for (change, expected, noted) in cases {
+        paused(async {
+            let world = World::new();
+            let mut appender = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
+            world.log.publish("k");
+            attempt(&world, &mut appender).await.unwrap();
+            appender.look_ahead().await;
+            change(world.disk.borrow_mut().files.get_mut(PATH).unwrap());
+            world.log.publish("k");
+            if noted.is_empty() {
+                // length, write, length: neither a connection nor another look.
+                world.disk.borrow_mut().fuse = Some(4);
+            }
+            attempt(&world, &mut appender).await.unwrap();
+            assert_eq!(file(&world), expected);
+            let entries = world.ledger.entries.borrow();
+            let changed = entries.iter().filter_map(|entry| match entry {
+                Entry::FileChanged { expected, found, .. } => Some((*expected, *found)),
+                _ => None,
+            });
+            assert_eq!(changed.collect::<Vec<_>>(), noted);
+        });
+    }
+}
+
+#[test]
+fn a_look_ahead_that_fails_or_is_old_is_made_again() {
+    paused(async {
+        let world = World::new();
+        let mut appender = appender(&world, WriteMode::Append, OnDoubt::Hold).await;
+        world.log.publish("k");
+        attempt(&world, &mut appender).await.unwrap();
+        world.disk.borrow_mut().fuse = Some(0);
+        appender.look_ahead().await;
+        world.disk.borrow_mut().fuse = None;
+        world.log.publish("k");
+        attempt(&world, &mut appender).await.unwrap();
+        appender.look_ahead().await;
+        // Another file of the same length.
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        world.disk.borrow_mut().files.insert(PATH.into(), b"theirs, theirs".to_vec());
+        world.log.publish("k");
+        attempt(&world, &mut appender).await.unwrap();
+        assert_eq!(file(&world), "theirs, theirs\nrow-e2\n");
+    });
+}
+
 #[test]
 fn a_batch_file_with_our_bytes_is_settled_and_one_with_other_bytes_is_never_overwritten() {
     paused(async {
@@ -261,11 +317,13 @@ fn the_recovery_table_holds() {
     const DOUBT: &str = "doubt";
     let seen = |length, anchor_matches, range, temporary, date_passed| Seen {
         length,
+        cut: false,
         anchor_matches,
         range,
         temporary,
         date_passed,
     };
+    let cut = Seen { cut: true, ..seen(Some(9), true, Range::PrefixOfOurs, false, false) };
     let old = |offset| FileWork { plan: plan(offset, false), ready: false };
     let new = |ready| FileWork { plan: plan(0, true), ready };
     let table = [
@@ -276,6 +334,7 @@ fn the_recovery_table_holds() {
         ("all there in a file that was empty", old(0), seen(Some(4), true, Range::AllOurs, false, false), SETTLE),
         ("foreign bytes", old(8), seen(Some(20), true, Range::Foreign, false, false), AGAIN),
         ("a mix", old(8), seen(Some(20), true, Range::Mixed, false, false), DOUBT),
+        ("cut where a part is settled", old(8), cut, DOUBT),
         ("gone", old(8), seen(None, false, Range::Nothing, false, false), DOUBT),
         ("shorter", old(8), seen(Some(7), false, Range::Nothing, false, false), DOUBT),
         ("another file", old(8), seen(Some(8), false, Range::Nothing, false, false), DOUBT),

@@ -11,9 +11,9 @@ use crate::delivery::base::Base;
 use crate::id::Offset;
 use crate::work::Row;
 
-/// Rows of one plan, and their bytes: each plan is synced three times, however large it is.
+/// Rows of one plan, and their bytes: each plan is synced three times or more, however large it is.
 const MAX_ROWS: usize = 32_768;
-const MAX_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
 /// Events that are in memory for it, and their data.
 const PIECE: usize = 4_096;
