@@ -257,6 +257,7 @@ mod tests {
             prop_assert!(decode_event(bytes).is_err());
         }
     }
+
     /// As a version before this one wrote it.
     #[test]
     fn file_work_with_its_rows_in_the_json_is_read() {
