@@ -27,6 +27,10 @@ pub(super) type Page = LocalBoxFuture<'static, Result<(Vec<Event>, Offset), Fail
 /// Data in one unit.
 const UNIT_BYTES: usize = 4 << 20;
 
+/// Events in flight or on their way to their receipts. Where the disk is slower than the partner, more of them make each
+/// of its writes longer and none of them sooner.
+const MOST_UNSETTLED: usize = 16_384;
+
 /// Events that are formed into units in one go: others of this thread have their turn in between.
 const IN_ONE_GO: usize = 2_048;
 
@@ -39,7 +43,8 @@ impl Requests {
             Room::Probe if self.retry.is_empty() => (1, 1),
             _ => return Ok(()),
         };
-        if self.storing.is_some() || self.ready.len() >= enough {
+        let unsettled = || self.flying.values().map(|flight| flight.unit.offsets.len()).sum::<usize>();
+        if self.storing.is_some() || self.ready.len() >= enough || unsettled() >= MOST_UNSETTLED {
             return Ok(());
         }
         if self.is_full_of_failures() {
