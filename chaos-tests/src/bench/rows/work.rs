@@ -10,14 +10,14 @@ use crate::bench::{Settings, events, many};
 const FEED: &str = "bench";
 const RECIPE: &str = "bench.stored.sync";
 const GOAL: Goal = Goal { reach: 1.3, aim: 1.1 };
+/// Events for each of many recipes, in one request.
+const EACH: usize = 100;
 /// Recipes and feeds that are looked at when there are too many.
 const JUDGED: usize = 50;
 
 pub fn recipes(settings: &Settings) -> Row {
-    let (count, large) = (settings.sized(100_000, 200), settings.sized(10_000, 20));
-    compared(settings, "work-recipes", "recipes", large, |row, recipes| {
-        of_recipes(settings, row, count, large, recipes)
-    })
+    let large = settings.sized(10_000, 20);
+    compared(settings, "work-recipes", "recipes", large, |row, recipes| of_recipes(settings, row, large, recipes))
 }
 
 pub fn stored(settings: &Settings) -> Row {
@@ -55,13 +55,12 @@ fn finished(mut row: Row, large: &str, small: &str) -> Row {
 }
 
 /// The same number of events in the same number of requests, however many recipes they are for.
-fn of_recipes(settings: &Settings, row: &mut Row, count: usize, large: usize, recipes: usize) -> Run {
+fn of_recipes(settings: &Settings, row: &mut Row, large: usize, recipes: usize) -> Run {
     let (stage, sink) = (Stage::new(&settings.program), Sink::new());
-    let at_once = (count / large).max(1);
-    let each = at_once * large / recipes;
+    let each = EACH * large / recipes;
     many::apply(&stage, 0..recipes, &sink, 1);
     let requests: Vec<Vec<u8>> =
-        (0..recipes).flat_map(|number| events::requests(&many::feed(number), number * each, each, at_once)).collect();
+        (0..recipes).flat_map(|number| events::requests(&many::feed(number), number * each, each, EACH)).collect();
     let sinks = [&sink];
     let clock = Clock::start(Some(stage.process()), &sinks, &[]);
     stage.publish(&requests, 4);
