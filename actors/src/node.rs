@@ -35,7 +35,7 @@ pub struct Node {
 }
 
 struct Child {
-    settings: RecipeSettings,
+    settings: Arc<RecipeSettings>,
     /// Everything below it is released; its supervisor says so.
     released: Arc<AtomicU64>,
     addr: Addr<RecipeSupervisor>,
@@ -57,7 +57,7 @@ impl Node {
     fn start_supervisor(
         &self,
         ctx: &Context<Self>,
-        settings: RecipeSettings,
+        settings: Arc<RecipeSettings>,
         released: Arc<AtomicU64>,
         generation: u64,
     ) -> Addr<RecipeSupervisor> {
@@ -99,7 +99,7 @@ impl Actor for Node {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.clock = Some((self.env)().clock);
+        self.clock = Some((self.env)().clock.clone());
         ctx.run_later(ROUND, Self::round);
     }
 }
@@ -116,6 +116,7 @@ impl Handler<Apply> for Node {
     type Result = ();
 
     fn handle(&mut self, Apply { settings, frontier }: Apply, ctx: &mut Self::Context) {
+        let settings = Arc::new(settings);
         if let Some(child) = self.recipes.get_mut(&settings.id) {
             let (id, between) = (settings.id.clone(), child.watch.generation);
             child.settings = settings.clone();
@@ -131,8 +132,8 @@ impl Handler<Apply> for Node {
         let addr = self.start_supervisor(ctx, settings.clone(), released.clone(), generation);
         let mut watch = Watch::default();
         watch.started(generation);
-        let child = Child { settings: settings.clone(), released, addr, alive: true, watch };
-        self.recipes.insert(settings.id, child);
+        let id = settings.id.clone();
+        self.recipes.insert(id, Child { settings, released, addr, alive: true, watch });
     }
 }
 

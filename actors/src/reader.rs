@@ -39,7 +39,7 @@ pub struct ReaderStatus {
 }
 
 pub(crate) struct Start {
-    pub env: Env,
+    pub env: Rc<Env>,
     pub feed: FeedName,
     pub schedule: Schedule,
     /// Everything below it is released; shared with the supervisor, who may release more.
@@ -50,14 +50,14 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct FeedReader {
-    start: Option<Start>,
+    start: Option<Box<Start>>,
     reading: Reading,
     _notice: DeathNotice,
 }
 
 impl FeedReader {
     pub fn new(start: Start, notice: DeathNotice) -> Self {
-        Self { start: Some(start), reading: Reading::default(), _notice: notice }
+        Self { start: Some(Box::new(start)), reading: Reading::default(), _notice: notice }
     }
 }
 
@@ -91,9 +91,9 @@ impl Handler<Ping> for FeedReader {
     }
 }
 
-async fn watch(start: Start, reading: Reading) {
-    let Start { env, feed, schedule, frontier, last_run, status, due } = start;
-    let mut head = env.log.head(&feed);
+async fn watch(start: Box<Start>, reading: Reading) {
+    let Start { env, feed, schedule, frontier, last_run, status, due } = &*start;
+    let mut head = env.log.head(feed);
     // Publication time of the oldest event that no run has released, and the frontier for which it was read.
     let mut oldest: Option<(Offset, Timestamp)> = None;
     loop {
@@ -104,7 +104,7 @@ async fn watch(start: Start, reading: Reading) {
         oldest = oldest.filter(|(at, _)| *at == from);
         if oldest.is_none() && head_now > from {
             reading.set(Some(Instant::now()));
-            let read = env.log.read(&feed, from, head_now, 1, 1).await;
+            let read = env.log.read(feed, from, head_now, 1, 1).await;
             reading.set(None);
             match read {
                 Ok(events) => {
@@ -114,12 +114,12 @@ async fn watch(start: Start, reading: Reading) {
                 }
                 Err(failure) => {
                     status.borrow_mut().last_error = Some(failure.message);
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    Box::pin(tokio::time::sleep(LOOK_AGAIN)).await;
                     continue;
                 }
             }
         }
-        let next = next_run(&schedule, oldest.map(|(_, published)| published.min(now)), last_run.get());
+        let next = next_run(schedule, oldest.map(|(_, published)| published.min(now)), last_run.get());
         status.borrow_mut().next_run_at = next;
         if next.is_some_and(|next| next <= now) {
             last_run.set(now);
@@ -131,10 +131,19 @@ async fn watch(start: Start, reading: Reading) {
             }
             continue;
         }
-        let sleep = next.map_or(LOOK_AGAIN, |next| next.since(now).min(LOOK_AGAIN));
-        tokio::select! {
-            () = tokio::time::sleep(sleep) => {}
-            changed = head.changed(), if oldest.is_none() => if changed.is_err() { return },
+        let wait = next.map_or(LOOK_AGAIN, |next| next.since(now).min(LOOK_AGAIN));
+        let changed = match (oldest, next) {
+            // No moment changes anything, only an event.
+            (None, None) => head.changed().await,
+            // Boxed: most readers wait for no moment, and they are many.
+            (None, Some(_)) => Box::pin(tokio::time::timeout(wait, head.changed())).await.unwrap_or(Ok(())),
+            (Some(_), _) => {
+                Box::pin(tokio::time::sleep(wait)).await;
+                Ok(())
+            }
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

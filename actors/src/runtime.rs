@@ -19,4 +19,4 @@ pub struct Env {
 }
 
 /// Makes the world on an arbiter's own thread.
-pub type MakeEnv = Arc<dyn Fn() -> Env + Send + Sync>;
+pub type MakeEnv = Arc<dyn Fn() -> Rc<Env> + Send + Sync>;

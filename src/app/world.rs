@@ -118,8 +118,8 @@ impl World {
     }
 
     /// The world as one arbiter's actors see it.
-    pub fn env(self: &Arc<Self>) -> Env {
-        Env {
+    pub fn env(self: &Arc<Self>) -> Rc<Env> {
+        Rc::new(Env {
             clock: Rc::new(SystemClock),
             log: Rc::new(self.feeds.clone()),
             ledger: Rc::new(self.store.clone()),
@@ -127,7 +127,7 @@ impl World {
             governor: Rc::new(Governed(self.clone())),
             witness: Rc::new(Told(self.clone())),
             step: fault::point,
-        }
+        })
     }
 
     /// What is done with each field of a target, as catalog, recipe and policies are now.

@@ -48,8 +48,8 @@ pub const REFUSES_ALL: usize = 10;
 pub(super) struct Base {
     pub key: TargetKey,
     pub feed: FeedName,
-    pub settings: TargetSettings,
-    pub env: Env,
+    pub settings: Rc<TargetSettings>,
+    pub env: Rc<Env>,
     pub epoch: Epoch,
     pub settled: Settled,
     pub control: Rc<Control>,
@@ -80,9 +80,15 @@ pub(super) struct Base {
     counted: (u64, u64),
 }
 
+/// What was left to this incarnation that is its lane's.
+pub(super) struct Left {
+    pub work: Option<Work>,
+    pub standing: Standing,
+}
+
 impl Base {
     /// Begins an incarnation with what the ledger knows.
-    pub async fn open(start: &Start, control: &Rc<Control>) -> Result<(Self, Option<Work>, Standing), Failure> {
+    pub async fn open(start: &Start, control: &Rc<Control>) -> Result<(Box<Self>, Box<Left>), Failure> {
         let opened = start.env.ledger.open(&start.key).await?;
         start.runs.borrow_mut().enter(&start.key.target, opened.settled.clone());
         let counted = {
@@ -133,7 +139,7 @@ impl Base {
             quiet: start.quiet.clone(),
             counted,
         };
-        Ok((base, opened.work, standing))
+        Ok((Box::new(base), Box::new(Left { work: opened.work, standing })))
     }
 
     /// Notices what time and signals have changed: a back-off ends by itself, or because somebody asked for a run;
@@ -320,12 +326,8 @@ impl Base {
         let probe = Some(self.circuit.wait(self.env.clock.now())).filter(|wait| !wait.is_zero());
         let probe = probe.map(|wait| Instant::now() + wait);
         match [self.resume_at, probe, until].into_iter().flatten().min() {
-            Some(at) => {
-                tokio::select! {
-                    () = tokio::time::sleep_until(at) => {}
-                    () = self.control.changed() => {}
-                }
-            }
+            // Boxed: most wait for no moment, and are many.
+            Some(at) => drop(Box::pin(tokio::time::timeout_at(at, self.control.changed())).await),
             None => self.control.changed().await,
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Ended;
-use super::base::{Base, Failed};
+use super::base::{Base, Failed, Left};
 use super::control::NotReplayed;
 use crate::append::{Appender, Arrived, Rendered, Tools};
 use crate::event::{Event, EventRef};
@@ -22,7 +22,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::guard::words_of;
 use crate::id::Offset;
 use crate::policy::circuit::{Permit, Room};
-use crate::ports::{Standing, Tries};
+use crate::ports::Tries;
 use crate::receipt::{Cause, Entry};
 use crate::settings::FileSettings;
 use crate::work::{Plan, Row, Work};
@@ -59,8 +59,8 @@ enum Batch {
     Rendered(Rendered),
 }
 
-pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing, settings: FileSettings) -> Ended {
-    let mut lane = Box::pin(Files::new(base, work, standing, settings)).await?;
+pub(super) async fn run(base: &mut Base, left: Box<Left>, settings: &FileSettings) -> Ended {
+    let mut lane = Box::pin(Files::open(base, left, settings.clone())).await?;
     Box::pin(lane.note_hang(base)).await?;
     loop {
         base.refresh();
@@ -94,12 +94,8 @@ pub(super) async fn run(base: &mut Base, work: Option<Work>, standing: &Standing
 }
 
 impl Files {
-    async fn new(
-        base: &Base,
-        work: Option<Work>,
-        standing: &Standing,
-        settings: FileSettings,
-    ) -> Result<Self, Failure> {
+    async fn open(base: &Base, left: Box<Left>, settings: FileSettings) -> Result<Box<Self>, Failure> {
+        let Left { work, standing } = *left;
         let tools = Tools {
             target: base.key.clone(),
             epoch: base.epoch,
@@ -146,7 +142,7 @@ impl Files {
             appender.is_settled();
         }
         let refused = (next, standing.tries.get(&(next, 1)).copied().unwrap_or_default());
-        Ok(Self { appender, replay, refused, failed_last: Vec::new(), blocked: false, ahead: None })
+        Ok(Box::new(Self { appender, replay, refused, failed_last: Vec::new(), blocked: false, ahead: None }))
     }
 
     /// The attempt that the incarnation before was ended for counts as a failed one.

@@ -31,6 +31,11 @@ pub(super) enum Meets {
 }
 
 impl Keys {
+    /// No key is taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     pub fn take(&mut self, key: Key) {
         if key.is_shared() {
             self.taken.entry(key).or_default().holders += 1;

@@ -48,8 +48,8 @@ const MAILBOX: usize = 16;
 pub(crate) struct Start {
     pub key: TargetKey,
     pub feed: FeedName,
-    pub settings: TargetSettings,
-    pub env: Env,
+    pub settings: Rc<TargetSettings>,
+    pub env: Rc<Env>,
     pub status: Rc<RefCell<TargetStatus>>,
     pub runs: Rc<RefCell<Runs>>,
     /// Tells the supervisor that the account of runs may be closed.
@@ -64,7 +64,7 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct Delivery {
-    start: Option<Start>,
+    start: Option<Box<Start>>,
     control: Rc<Control>,
     patience: Duration,
     depth: Depth,
@@ -81,7 +81,7 @@ impl Delivery {
             control.hurry();
         }
         let (patience, depth) = (start.settings.patience, start.depth.clone());
-        Self { start: Some(start), control, patience, depth, _notice: notice }
+        Self { start: Some(Box::new(start)), control, patience, depth, _notice: notice }
     }
 }
 
@@ -102,7 +102,7 @@ impl Actor for Delivery {
 
 /// The life of the actor: incarnations one after the other, until it is told to stop. An incarnation ends
 /// early when the ledger no longer takes its word; the next one asks the ledger what is true.
-async fn deliver(start: Start, control: Rc<Control>) {
+async fn deliver(start: Box<Start>, control: Rc<Control>) {
     let mut backoff = Backoff::default();
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     while !control.stopping() {
@@ -127,13 +127,11 @@ async fn deliver(start: Start, control: Rc<Control>) {
 async fn incarnation(start: &Start, control: &Rc<Control>) -> Ended {
     control.under_way_since(Some(Instant::now()));
     // What waits for work is small: all that is needed for work is boxed, here and in the lanes.
-    let (mut base, work, standing) = Box::pin(Base::open(start, control)).await?;
+    let (mut base, left) = Box::pin(Base::open(start, control)).await?;
     control.under_way_since(None);
     match &start.settings.lane {
-        Lane::Requests { concurrency, max_events } => {
-            requests::run(&mut base, work, &standing, *concurrency, *max_events).await
-        }
-        Lane::Files(settings) => files::run(&mut base, work, &standing, settings.clone()).await,
+        Lane::Requests { concurrency, max_events } => requests::run(&mut base, left, *concurrency, *max_events).await,
+        Lane::Files(settings) => files::run(&mut base, left, settings).await,
     }
 }
 

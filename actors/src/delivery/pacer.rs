@@ -16,7 +16,7 @@ use crate::runtime::Env;
 
 pub(super) struct Pacer {
     pub rate: RefCell<Option<Rate>>,
-    pub env: Env,
+    pub env: Rc<Env>,
     pub key: TargetKey,
     pub epoch: Epoch,
     pub control: Rc<Control>,

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::{LocalBoxFuture, join};
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Ended;
-use super::base::Base;
+use super::base::{Base, Left};
 use super::control::NotReplayed;
 use super::keyed::Keys;
 use super::unit::{Name, Outcome, Staged, attempt};
@@ -39,6 +40,9 @@ const MAX_STUCK: usize = 1_000;
 
 /// Data in all units that wait to be sent: an outage costs disk, not memory.
 const STAGED_BYTES: usize = 8 << 20;
+
+/// For how long partners, with their connections, are kept for what may come.
+const LET_GO: Duration = Duration::from_secs(600);
 
 struct Requests {
     concurrency: usize,
@@ -75,6 +79,15 @@ struct Requests {
     replays: HashMap<u64, oneshot::Sender<Result<(), NotReplayed>>>,
     /// Open units that may share a key with another one.
     shared: usize,
+    /// Since when there has been nothing in it.
+    empty_since: Option<Instant>,
+}
+
+/// What comes after work.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Rest,
+    Stop,
 }
 
 /// Where the unit is that goes next.
@@ -98,18 +111,20 @@ struct Flight {
     began: Instant,
 }
 
-pub(super) async fn run(
-    base: &mut Base,
-    work: Option<Work>,
-    standing: &Standing,
-    concurrency: usize,
-    max_events: usize,
-) -> Ended {
-    let mut lane = Requests::new(base, concurrency, max_events);
-    if let Some(Work::Requests(units)) = work {
-        Box::pin(lane.resume(base, units, standing)).await?;
+/// Ends when it was told to. What waits for work is small: a lane is there only while it has something in it.
+pub(super) async fn run(base: &mut Base, left: Box<Left>, concurrency: usize, max_events: usize) -> Ended {
+    let mut lane = Box::new(Requests::new(base, concurrency, max_events));
+    Box::pin(lane.take_up(base, left)).await?;
+    while Box::pin(work(base, &mut lane)).await? == Next::Rest {
+        drop(lane);
+        base.wait(None).await;
+        lane = Box::new(Requests::new(base, concurrency, max_events));
     }
-    Box::pin(lane.note_hang(base)).await?;
+    Ok(())
+}
+
+/// Works until it is told to stop, or there has been nothing to do for a while.
+async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
     loop {
         if base.refresh() {
             // Somebody asked for a run: what waits for its retry is tried now.
@@ -123,7 +138,8 @@ pub(super) async fn run(
             Box::pin(lane.replay(base, replay)).await?;
         }
         if base.control.stopping() && lane.running.is_empty() {
-            return lane.leave(base).await;
+            lane.leave(base).await?;
+            return Ok(Next::Stop);
         }
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
@@ -138,6 +154,9 @@ pub(super) async fn run(
         let busy = lane.storing.is_some() || lane.candidate(base, base.room()).is_some();
         base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
         base.show(lane.running.len(), busy, lane.replaying());
+        if lane.may_rest(base) {
+            return Ok(Next::Rest);
+        }
         let alarm = lane.alarm(base);
         tokio::select! {
             Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.turn(base, outcome)).await?,
@@ -179,7 +198,29 @@ impl Requests {
             failed_last: None,
             replays: HashMap::new(),
             shared: 0,
+            empty_since: None,
         }
+    }
+
+    /// What an earlier incarnation has left.
+    async fn take_up(&mut self, base: &mut Base, left: Box<Left>) -> Ended {
+        if let Some(Work::Requests(units)) = left.work {
+            self.resume(base, units, &left.standing).await?;
+        }
+        self.note_hang(base).await
+    }
+
+    /// Whether nothing of it is needed any more: all that there is to know the base knows. Connections are kept for a
+    /// while.
+    fn may_rest(&mut self, base: &Base) -> bool {
+        let waits = !self.read.is_empty() || !self.released.is_empty() || !self.held.is_empty();
+        let waits = waits || self.paced_until.is_some() || base.ask_at().is_some();
+        if waits || !self.keys.is_empty() || !self.running.is_empty() || self.open_units().next().is_some() {
+            self.empty_since = None;
+            return false;
+        }
+        let since = *self.empty_since.get_or_insert_with(Instant::now);
+        self.partners.is_empty() || since.elapsed() >= LET_GO
     }
 
     /// Takes up the units that an earlier incarnation had begun. A unit of which a part is settled is sent
@@ -364,7 +405,8 @@ impl Requests {
         let now = Instant::now();
         let due = self.stuck.iter().map(|(at, _)| *at).filter(|at| *at > now).min().filter(|_| could);
         let asks = base.ask_at().filter(|_| base.room() != Room::Nothing);
-        [self.paced_until.or(due), asks].into_iter().flatten().min()
+        let let_go = self.empty_since.map(|since| since + LET_GO);
+        [self.paced_until.or(due), asks, let_go].into_iter().flatten().min()
     }
 
     fn partner(&mut self, base: &Base, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {

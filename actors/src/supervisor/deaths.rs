@@ -2,6 +2,7 @@
 //! reason to give up.
 
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
@@ -173,7 +174,7 @@ impl RecipeSupervisor {
 }
 
 /// Opening the ledger fences off whatever the dead incarnation still has in flight.
-async fn open_ticket(env: Env, feed: FeedName, key: TargetKey, mut ticket: Entry) -> Result<Epoch, Failure> {
+async fn open_ticket(env: Rc<Env>, feed: FeedName, key: TargetKey, mut ticket: Entry) -> Result<Epoch, Failure> {
     let opened = env.ledger.open(&key).await?;
     if let Entry::TicketOpened { backlog, .. } = &mut ticket {
         *backlog = opened.settled.waiting(*env.log.head(&feed).borrow());

@@ -44,8 +44,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const ACCOUNT: Duration = Duration::from_secs(60);
 
 pub struct RecipeSupervisor {
-    settings: RecipeSettings,
-    env: Env,
+    settings: Arc<RecipeSettings>,
+    env: Rc<Env>,
     reader: ReaderChild,
     /// Boxed: a node of the map has room for eleven, and most recipes have two.
     targets: BTreeMap<TargetName, Box<Child>>,
@@ -63,7 +63,7 @@ pub struct RecipeSupervisor {
 }
 
 struct Child {
-    settings: TargetSettings,
+    settings: Rc<TargetSettings>,
     status: Rc<RefCell<TargetStatus>>,
     watch: Watch,
     post: Option<Post>,
@@ -77,7 +77,7 @@ struct Child {
     ticket: Option<SpawnHandle>,
     told_to_stop: bool,
     /// What takes its place when it has ended; `None` in a child that was told to stop: nothing.
-    next: Option<TargetSettings>,
+    next: Option<Rc<TargetSettings>>,
     /// Who wants to know that it has ended for good.
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -91,7 +91,12 @@ struct ReaderChild {
 
 impl RecipeSupervisor {
     /// Everything below `released` was released by a run before.
-    pub(crate) fn new(settings: RecipeSettings, env: Env, released: Arc<AtomicU64>, notice: DeathNotice) -> Self {
+    pub(crate) fn new(
+        settings: Arc<RecipeSettings>,
+        env: Rc<Env>,
+        released: Arc<AtomicU64>,
+        notice: DeathNotice,
+    ) -> Self {
         let last_run = Rc::new(Cell::new(env.clock.now()));
         Self {
             settings,
@@ -165,7 +170,7 @@ impl RecipeSupervisor {
         child.post = Some(Post { addr: Delivery::new(start, notice).start(), depth });
     }
 
-    fn add_target(&mut self, ctx: &mut Context<Self>, settings: TargetSettings) {
+    fn add_target(&mut self, ctx: &mut Context<Self>, settings: Rc<TargetSettings>) {
         let name = settings.name.clone();
         let status = Rc::new(RefCell::new(TargetStatus::new(name.clone(), self.env.clock.now())));
         let child = Child {
@@ -186,7 +191,7 @@ impl RecipeSupervisor {
     }
 
     /// Tells a child to finish what is in flight; `next` takes its place.
-    fn stop_target(&mut self, ctx: &mut Context<Self>, name: &TargetName, next: Option<TargetSettings>) {
+    fn stop_target(&mut self, ctx: &mut Context<Self>, name: &TargetName, next: Option<Rc<TargetSettings>>) {
         let Some(child) = self.targets.get_mut(name) else { return };
         child.told_to_stop = true;
         child.next = next;
@@ -276,8 +281,9 @@ impl Actor for RecipeSupervisor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.start_reader(ctx);
-        for target in self.settings.targets.clone() {
-            self.add_target(ctx, target);
+        let settings = self.settings.clone();
+        for target in &settings.targets {
+            self.add_target(ctx, Rc::new(target.clone()));
         }
         ctx.run_later(watch::ROUND, Self::round);
         ctx.spawn(close_when_quiet(self.quiet.clone(), ctx.address()).into_actor(self).map(|(), _, _| ()));

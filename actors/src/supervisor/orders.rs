@@ -1,6 +1,8 @@
 //! What a supervisor can be told and asked: new settings, run now, answers of humans, the end.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::dev::SendError;
 use actix::{Handler, Message, ResponseFuture};
@@ -20,7 +22,7 @@ use crate::settings::{RecipeSettings, TargetSettings};
 /// New settings: restarts only what changed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Reconfigure(pub RecipeSettings);
+pub struct Reconfigure(pub Arc<RecipeSettings>);
 
 impl Handler<Reconfigure> for RecipeSupervisor {
     type Result = ();
@@ -34,16 +36,19 @@ impl Handler<Reconfigure> for RecipeSupervisor {
             self.last_run.set(self.env.clock.now());
             self.start_reader(ctx);
         }
-        let wanted: BTreeMap<TargetName, TargetSettings> =
-            self.settings.targets.iter().map(|target| (target.name.clone(), target.clone())).collect();
+        let settings = self.settings.clone();
+        let wanted: BTreeMap<&TargetName, &TargetSettings> =
+            settings.targets.iter().map(|target| (&target.name, target)).collect();
         for name in self.targets.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.stop_target(ctx, &name, None);
         }
         for (name, target) in wanted {
-            match self.targets.get_mut(&name) {
-                None => self.add_target(ctx, target),
-                Some(child) if child.told_to_stop => child.next = Some(target),
-                Some(child) if child.settings != target => self.stop_target(ctx, &name, Some(target)),
+            match self.targets.get_mut(name) {
+                None => self.add_target(ctx, Rc::new(target.clone())),
+                Some(child) if child.told_to_stop => child.next = Some(Rc::new(target.clone())),
+                Some(child) if *child.settings != *target => {
+                    self.stop_target(ctx, name, Some(Rc::new(target.clone())));
+                }
                 Some(_) => {}
             }
         }
@@ -66,8 +71,9 @@ impl Handler<Reload> for RecipeSupervisor {
     type Result = ();
     fn handle(&mut self, Reload(make): Reload, ctx: &mut Self::Context) {
         self.env = make();
-        for target in self.settings.targets.clone() {
-            self.stop_target(ctx, &target.name.clone(), Some(target));
+        let settings = self.settings.clone();
+        for target in &settings.targets {
+            self.stop_target(ctx, &target.name, Some(Rc::new(target.clone())));
         }
     }
 }

@@ -35,8 +35,8 @@ unsafe impl Send for OneThread {}
 unsafe impl Sync for OneThread {}
 
 impl OneThread {
-    fn env(&self) -> Env {
-        self.0.clone()
+    fn env(&self) -> Rc<Env> {
+        Rc::new(self.0.clone())
     }
 }
 
@@ -93,6 +93,26 @@ fn events_of_one_key_go_one_after_the_other_and_other_keys_pass_a_stuck_one() {
         pass(600).await;
         assert_eq!(world.ledger.delivered()[3..], [0, 2]);
         assert_eq!(look(&supervisor).await.targets[0].checkpoint, 5);
+    });
+}
+
+#[test]
+fn a_lane_that_has_had_nothing_to_do_for_a_while_lets_its_partner_go_and_delivers_what_comes_then() {
+    simulated(async {
+        let world = World::new();
+        let supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(1).await;
+        let resting = Rc::strong_count(&world.partner);
+        for offset in 0..3 {
+            world.log.publish("k");
+            pass(60).await;
+            assert_eq!(world.ledger.delivered(), (0..=offset).collect::<Vec<_>>());
+            assert!(Rc::strong_count(&world.partner) > resting, "connections are kept for what may come");
+            pass(700).await;
+            assert_eq!(Rc::strong_count(&world.partner), resting);
+        }
+        let status = look(&supervisor).await.targets.remove(0);
+        assert_eq!((status.phase, status.checkpoint, status.backlog), (Phase::Idle, 3, 0));
     });
 }
 

@@ -444,7 +444,7 @@ async fn until(node: &Addr<Node>, state: State) {
 fn a_supervisor_on_a_thread_that_is_held_up_is_shown_as_not_answering_until_it_goes_on() {
     actix::System::new().block_on(async {
         let arbiter = actix::Arbiter::new();
-        let node = Node::new(Arc::new(|| World::new().env), vec![arbiter.handle()]).start();
+        let node = Node::new(Arc::new(|| Rc::new(World::new().env)), vec![arbiter.handle()]).start();
         apply(&node, recipe(Schedule::OnChange, REQUESTS)).await;
         assert_eq!(tree(&node).await.state, State::Running);
         let (go_on, held_up) = mpsc::channel::<()>();
