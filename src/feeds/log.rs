@@ -187,7 +187,7 @@ impl FeedLog {
 
     /// From now on events at and above `position` are kept for this reader. Again: moves it, also back.
     pub fn register_reader(&self, feed: &FeedName, reader: &str, position: Offset) {
-        self.shared.state().feed(feed).readers.entry(reader.to_owned()).or_default().position = position;
+        self.shared.state().feed(feed).readers.or_default(reader.to_owned()).position = position;
         self.shared.moves.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -205,7 +205,7 @@ impl FeedLog {
     /// with, also where a part of it is settled.
     pub fn keep(&self, feed: &FeedName, reader: &str, events: Range<Offset>) {
         let mut state = self.shared.state();
-        let reader = state.feed(feed).readers.entry(reader.to_owned()).or_default();
+        let reader = state.feed(feed).readers.or_default(reader.to_owned());
         if !reader.kept.contains(&events) {
             reader.kept.push(events);
         }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::files::{Folder, INDEX, LOG};
 use super::index::{self, Entry, Run};
 use super::record::Head;
+use crate::few::Few;
 
 /// What readers, publishers and the writer share.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ pub(super) struct Feed {
     pub tail: Vec<Entry>,
     /// Of frames that are kept.
     pub bytes: u64,
-    pub readers: BTreeMap<String, Reader>,
+    pub readers: Few<String, Reader>,
     /// Everything below was let go by retention. What is missing above was lost.
     floor: Offset,
     /// Its oldest event is another than the disk knows.
@@ -112,7 +113,7 @@ impl Default for Feed {
             runs: VecDeque::new(),
             tail: Vec::new(),
             bytes: 0,
-            readers: BTreeMap::new(),
+            readers: Few::default(),
             floor: 0,
             trimmed: false,
         }

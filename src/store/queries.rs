@@ -13,7 +13,7 @@ use hms_actors::work::Work;
 use tokio::sync::watch;
 
 use super::record::RecipeChange;
-use super::state::{DeadLetter, StoredRecipe, Target, Ticket, TicketState};
+use super::state::{DeadLetter, StoredRecipe, Ticket, TicketState};
 use super::{Store, keyed, work, writer};
 use crate::proof::canonical;
 
@@ -49,11 +49,11 @@ impl Store {
 
     /// All recipes that are not deleted, by id.
     pub fn recipes(&self) -> Vec<StoredRecipe> {
-        self.core.state().recipes.values().filter(|recipe| !recipe.deleted).cloned().collect()
+        self.core.state().recipes.values().filter(|recipe| !recipe.deleted).map(|recipe| (**recipe).clone()).collect()
     }
 
     pub fn recipe(&self, id: &RecipeId) -> Option<StoredRecipe> {
-        self.core.state().recipes.get(id).filter(|recipe| !recipe.deleted).cloned()
+        self.core.state().recipes.get(id).filter(|recipe| !recipe.deleted).map(|recipe| (**recipe).clone())
     }
 
     /// The revision that the next apply gets; it counts on after a deletion.
@@ -149,11 +149,11 @@ impl Store {
     /// The oldest offset that each target has not settled, with its feed.
     pub fn checkpoints(&self) -> Vec<(FeedName, TargetKey, Offset)> {
         let state = self.core.state();
-        let of = |(key, target): (&TargetKey, &Target)| {
+        let of_each = state.targets.iter().filter_map(|(key, target)| {
             let feed = state.recipes.get(&key.recipe)?.feed.clone();
             Some((feed, key.clone(), target.settled.below()))
-        };
-        state.targets.iter().filter_map(of).collect()
+        });
+        of_each.collect()
     }
 
     /// What a target has begun last.

@@ -1,8 +1,6 @@
 //! What an operator's change of a recipe does to the state: targets that come, go and are renamed.
 //! Part of `state.rs`'s pure rules; whether a change is allowed is asked before it is written.
 
-use std::collections::BTreeMap;
-
 use hms_actors::failure::Failure;
 use hms_actors::id::{RecipeId, TargetKey, TargetName, Timestamp};
 use hms_actors::receipt::Cause;
@@ -11,6 +9,7 @@ use hms_actors::settled::Settled;
 use super::record::{Applied, AppliedTarget, Change, RecipeChange};
 use super::standing::Standing;
 use super::state::{Row, State, StoredRecipe, StoredTarget, Target};
+use crate::few::Few;
 
 impl State {
     /// Why the change can't be made, as things stand.
@@ -68,7 +67,7 @@ impl State {
             None => Default::default(),
         };
         texts.insert(applied.revision, applied.text.as_str().into());
-        let mut targets = BTreeMap::new();
+        let mut targets = Few::default();
         for new in &applied.targets {
             let start = self.place_target(id, new, applied, &old, at);
             targets.insert(new.target.clone(), StoredTarget { revision: new.revision, start });
@@ -78,7 +77,7 @@ impl State {
         }
         let (revision, feed) = (applied.revision, applied.feed.clone());
         let recipe = StoredRecipe { id: id.clone(), revision, feed, paused, deleted: false, targets, texts };
-        self.recipes.insert(id.clone(), recipe);
+        self.recipes.insert(id.clone(), Box::new(recipe));
     }
 
     /// Sees to it that the target is there; returns where it started.
@@ -87,7 +86,7 @@ impl State {
         id: &RecipeId,
         new: &AppliedTarget,
         applied: &Applied,
-        old: &BTreeMap<TargetName, StoredTarget>,
+        old: &Few<TargetName, StoredTarget>,
         at: Timestamp,
     ) -> u64 {
         if let Some(known) = old.get(&new.target) {
@@ -103,7 +102,7 @@ impl State {
         let (number, settled) = (self.counters.target, Settled::starting_at(new.start));
         let target = Target { id: number, settled, standing: Standing::new(at) };
         self.counters.target += 1;
-        self.put_target(key(id, &new.target), target);
+        self.put_target(key(id, &new.target), Box::new(target));
         new.start
     }
 
@@ -131,7 +130,7 @@ impl State {
         true
     }
 
-    fn put_target(&mut self, key: TargetKey, target: Target) {
+    fn put_target(&mut self, key: TargetKey, target: Box<Target>) {
         self.changed.insert(Row::Target(key.clone()));
         self.targets.insert(key, target);
     }

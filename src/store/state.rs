@@ -13,13 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Body, Delivery, Record};
 use super::standing::{Note, Standing};
+use crate::few::Few;
 
 /// All that is known, as of record `counters.seq - 1`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     pub counters: Counters,
-    pub recipes: BTreeMap<RecipeId, StoredRecipe>,
-    pub targets: BTreeMap<TargetKey, Target>,
+    pub recipes: BTreeMap<RecipeId, Box<StoredRecipe>>,
+    /// Boxed, as recipes are: nodes of maps have room that nobody fills.
+    pub targets: BTreeMap<TargetKey, Box<Target>>,
     pub tickets: BTreeMap<u64, Ticket>,
     pub letters: BTreeMap<u64, DeadLetter>,
     /// How far a recipe's last run goes. Not in the audit: losing it costs one early run.
@@ -79,9 +81,9 @@ pub struct StoredRecipe {
     pub paused: bool,
     /// Kept for its revision: the next apply counts on.
     pub deleted: bool,
-    pub targets: BTreeMap<TargetName, StoredTarget>,
+    pub targets: Few<TargetName, StoredTarget>,
     /// All revisions: begun work refers to the one that shaped it.
-    pub texts: BTreeMap<Revision, Arc<str>>,
+    pub texts: Few<Revision, Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
