@@ -1,7 +1,7 @@
 //! hms-sync: plugs the world (YAML, HTTP, SSH, disks, a command line) into the heart (`hms-actors`).
 //!
 //! `main → cli → app → {admin, recipe, adapters, store, feeds} → actors`; siblings do not import each other,
-//! except that all may use [`access`], [`approved`], [`catalog`], [`config`], [`egress`], [`fault`], [`few`], [`mark`], [`privacy`],
+//! except that all may use [`access`], [`approved`], [`catalog`], [`config`], [`egress`], [`fault`], [`mark`], [`privacy`],
 //! [`proof`], [`secrets`], [`yaml`] and the recipe's checked model.
 
 pub mod access;
@@ -17,7 +17,6 @@ pub mod demo;
 pub mod egress;
 pub mod fault;
 pub mod feeds;
-pub mod few;
 pub mod formats;
 #[cfg(any(test, feature = "fuzzed"))]
 #[doc(hidden)]

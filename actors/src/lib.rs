@@ -10,6 +10,7 @@ pub mod append;
 pub mod delivery;
 pub mod event;
 pub mod failure;
+pub mod few;
 pub mod guard;
 pub mod id;
 pub mod node;

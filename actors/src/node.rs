@@ -30,7 +30,8 @@ pub struct Node {
     clock: Option<Rc<dyn Clock>>,
     /// Without any, supervisors run where the node runs.
     arbiters: Vec<ArbiterHandle>,
-    recipes: BTreeMap<RecipeId, Child>,
+    /// Boxed: nodes of the map have room that nobody fills.
+    recipes: BTreeMap<RecipeId, Box<Child>>,
     generations: u64,
 }
 
@@ -133,7 +134,7 @@ impl Handler<Apply> for Node {
         let mut watch = Watch::default();
         watch.started(generation);
         let id = settings.id.clone();
-        self.recipes.insert(id, Child { settings, released, addr, alive: true, watch });
+        self.recipes.insert(id, Box::new(Child { settings, released, addr, alive: true, watch }));
     }
 }
 
@@ -182,14 +183,14 @@ pub struct Supervised {
 impl Handler<List> for Node {
     type Result = Vec<Supervised>;
     fn handle(&mut self, _: List, _: &mut Self::Context) -> Self::Result {
-        let supervised = |(id, child): (&RecipeId, &Child)| Supervised {
+        let supervised = self.recipes.iter().map(|(id, child)| Supervised {
             id: id.clone(),
             addr: child.addr.clone(),
             state: child.state(),
             restarts: child.watch.restarts.total(),
             last_panic: child.watch.last_panic.clone(),
-        };
-        self.recipes.iter().map(supervised).collect()
+        });
+        supervised.collect()
     }
 }
 
@@ -289,8 +290,8 @@ impl Handler<Tree> for Node {
     type Result = ResponseFuture<ActorSnapshot>;
 
     fn handle(&mut self, _: Tree, _: &mut Self::Context) -> Self::Result {
-        let look = |(id, child): (&RecipeId, &Child)| look(child.as_actor(id), child.addr.clone());
-        let recipes: Vec<_> = self.recipes.iter().map(look).collect();
+        let recipes = self.recipes.iter().map(|(id, child)| look(child.as_actor(id), child.addr.clone()));
+        let recipes: Vec<_> = recipes.collect();
         Box::pin(async move {
             let children = futures_util::future::join_all(recipes).await;
             ActorSnapshot { children, ..ActorSnapshot::new("node", Kind::Node, State::Running) }

@@ -1,9 +1,10 @@
 //! The world that a node's actors are given: clock, log, ledger, partners and witness, made of real parts.
 //! What can be reloaded (configuration, secrets, TLS) is read here when a partner is made.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::rc::{self, Rc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
@@ -51,6 +52,11 @@ pub(super) struct World {
     pub own: Arc<OnceLock<SocketAddr>>,
     /// The recipe that was read last, and its text: the targets of one ask for it one after the other.
     read_last: Mutex<Option<(Arc<str>, Arc<Recipe>)>>,
+}
+
+thread_local! {
+    /// A world as this thread's actors see it.
+    static ENV: RefCell<(Weak<World>, rc::Weak<Env>)> = const { RefCell::new((Weak::new(), rc::Weak::new())) };
 }
 
 /// What a reload replaces as a whole.
@@ -118,7 +124,19 @@ impl World {
     }
 
     /// The world as one arbiter's actors see it.
+    /// One for all of them, as long as one of them has it.
     pub fn env(self: &Arc<Self>) -> Rc<Env> {
+        ENV.with_borrow_mut(|(of, known)| {
+            let same = Weak::ptr_eq(of, &Arc::downgrade(self));
+            known.upgrade().filter(|_| same).unwrap_or_else(|| {
+                let env = self.new_env();
+                (*of, *known) = (Arc::downgrade(self), Rc::downgrade(&env));
+                env
+            })
+        })
+    }
+
+    fn new_env(self: &Arc<Self>) -> Rc<Env> {
         Rc::new(Env {
             clock: Rc::new(SystemClock),
             log: Rc::new(self.feeds.clone()),

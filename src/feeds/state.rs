@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use hms_actors::few::Few;
 use hms_actors::id::{FeedName, Offset, Timestamp};
 use tokio::sync::watch;
 
 use super::files::{Folder, INDEX, LOG};
 use super::index::{self, Entry, Run};
 use super::record::Head;
-use crate::few::Few;
 
 /// What readers, publishers and the writer share.
 #[derive(Debug)]

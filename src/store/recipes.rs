@@ -2,6 +2,7 @@
 //! Part of `state.rs`'s pure rules; whether a change is allowed is asked before it is written.
 
 use hms_actors::failure::Failure;
+use hms_actors::few::Few;
 use hms_actors::id::{RecipeId, TargetKey, TargetName, Timestamp};
 use hms_actors::receipt::Cause;
 use hms_actors::settled::Settled;
@@ -9,7 +10,6 @@ use hms_actors::settled::Settled;
 use super::record::{Applied, AppliedTarget, Change, RecipeChange};
 use super::standing::Standing;
 use super::state::{Row, State, StoredRecipe, StoredTarget, Target};
-use crate::few::Few;
 
 impl State {
     /// Why the change can't be made, as things stand.

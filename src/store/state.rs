@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hms_actors::few::Few;
 use hms_actors::id::{FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::OpenTicket;
 use hms_actors::receipt::Cause;
@@ -13,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Body, Delivery, Record};
 use super::standing::{Note, Standing};
-use crate::few::Few;
 
 /// All that is known, as of record `counters.seq - 1`.
 #[derive(Debug, Clone, Default)]

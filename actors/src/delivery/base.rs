@@ -12,8 +12,6 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -72,7 +70,6 @@ pub(super) struct Base {
     backoff: Backoff,
     head: watch::Receiver<Offset>,
     resume_at: Option<Instant>,
-    rng: SmallRng,
     status: Rc<RefCell<TargetStatus>>,
     runs: Rc<RefCell<Runs>>,
     quiet: Rc<tokio::sync::Notify>,
@@ -104,7 +101,7 @@ impl Base {
         let circuit =
             Circuit::restore(start.settings.circuit, std::mem::take(&mut standing.circuit), standing.failures_in_a_row);
         let pacer = Pacer {
-            rate: RefCell::new(start.settings.rate.map(|rate| Rate::restore(rate, opened.full_at, now))),
+            rate: RefCell::new(start.settings.rate.map(|rate| Box::new(Rate::restore(rate, opened.full_at, now)))),
             env: start.env.clone(),
             key: start.key.clone(),
             epoch: opened.epoch,
@@ -133,7 +130,6 @@ impl Base {
             backoff: Backoff::default(),
             head: start.env.log.head(&start.feed),
             resume_at: standing.not_before.map(|at| Instant::now() + Backoff::capped(at.since(now))),
-            rng: SmallRng::from_rng(&mut rand::rng()),
             status: start.status.clone(),
             runs: start.runs.clone(),
             quiet: start.quiet.clone(),

@@ -19,8 +19,6 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures_util::FutureExt;
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -104,7 +102,6 @@ impl Actor for Delivery {
 /// early when the ledger no longer takes its word; the next one asks the ledger what is true.
 async fn deliver(start: Box<Start>, control: Rc<Control>) {
     let mut backoff = Backoff::default();
-    let mut rng = SmallRng::from_rng(&mut rand::rng());
     while !control.stopping() {
         let before = start.status.borrow().delivered;
         let ended = incarnation(&start, &control).await;
@@ -120,7 +117,9 @@ async fn deliver(start: Box<Start>, control: Rc<Control>) {
         start.status.borrow_mut().failed(&failure, start.env.clock.now());
         start.runs.borrow_mut().set_busy(&start.key.target, false);
         control.give_up(&start.key.target, &failure);
-        control.pause_for(backoff.failed(failure.retry_after, &mut rng)).await;
+        let wait = backoff.failed(failure.retry_after, &mut rand::rng());
+        drop(failure);
+        Box::pin(control.pause_for(wait)).await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::rate::Rate;
 use crate::runtime::Env;
 
 pub(super) struct Pacer {
-    pub rate: RefCell<Option<Rate>>,
+    pub rate: RefCell<Option<Box<Rate>>>,
     pub env: Rc<Env>,
     pub key: TargetKey,
     pub epoch: Epoch,

@@ -25,6 +25,7 @@ impl Runs {
     /// A target begins (again) with what it has settled.
     pub fn enter(&mut self, target: &TargetName, settled: Settled) {
         self.leave(target);
+        self.targets.reserve_exact(1);
         self.targets.push((target.clone(), Target { settled, busy: false }));
     }
 

@@ -195,7 +195,7 @@ impl RecipeSupervisor {
         }
         let mut visits = Vec::new();
         let frontier = self.frontier.get();
-        for (name, child) in &mut self.targets {
+        for (name, child) in self.targets.iter_mut() {
             if let Some(post) = child.post.as_ref().filter(|_| child.behind) {
                 child.behind = post.tell(Signal::Release(frontier)).is_err();
             }

@@ -8,7 +8,6 @@ mod tree;
 pub(crate) mod watch;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::delivery::{self, Delivery, Mailbox, Post, Signal, TargetStatus};
+use crate::few::Few;
 use crate::guard::DeathNotice;
 use crate::id::{Offset, TargetKey, TargetName, Timestamp};
 use crate::policy::runs::Runs;
@@ -47,8 +47,7 @@ pub struct RecipeSupervisor {
     settings: Arc<RecipeSettings>,
     env: Rc<Env>,
     reader: ReaderChild,
-    /// Boxed: a node of the map has room for eleven, and most recipes have two.
-    targets: BTreeMap<TargetName, Box<Child>>,
+    targets: Few<TargetName, Box<Child>>,
     frontier: Rc<Cell<Offset>>,
     /// What the next supervisor begins with, should this one die.
     released: Arc<AtomicU64>,
@@ -102,7 +101,7 @@ impl RecipeSupervisor {
             settings,
             env,
             reader: ReaderChild::default(),
-            targets: BTreeMap::new(),
+            targets: Few::default(),
             frontier: Rc::new(Cell::new(released.load(Ordering::Relaxed))),
             released,
             last_run,
@@ -208,7 +207,7 @@ impl RecipeSupervisor {
         self.frontier.set(self.frontier.get().max(frontier));
         self.released.store(self.frontier.get(), Ordering::Relaxed);
         self.env.witness.released(&self.settings.id, self.frontier.get());
-        for (name, child) in &mut self.targets {
+        for (name, child) in self.targets.iter_mut() {
             if let Some(post) = child.post.as_ref().filter(|post| post.addr.connected()) {
                 self.runs.borrow_mut().set_busy(name, true);
                 // Full of other signals: it is told with the next round.

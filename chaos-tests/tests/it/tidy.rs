@@ -81,7 +81,6 @@ fn siblings_do_not_know_each_other() {
         "config",
         "egress",
         "fault",
-        "few",
         "formats",
         "mark",
         "privacy",

@@ -71,6 +71,16 @@ fn change(change: Change) -> RecipeChange {
     RecipeChange { recipe: recipe_id("r.sync"), by: "ops".to_owned(), change }
 }
 
+#[test]
+fn a_few_entries_are_stored_as_a_map_is() {
+    let map = std::collections::BTreeMap::from([(1, "one"), (10, "ten")]);
+    let mut few = hms_actors::few::Few::default();
+    map.iter().rev().for_each(|(number, name)| few.insert(*number, *name));
+    let stored = serde_json::to_string(&map).unwrap();
+    assert_eq!(serde_json::to_string(&few).unwrap(), stored);
+    assert_eq!(serde_json::from_str::<hms_actors::few::Few<i32, &str>>(&stored).unwrap(), few);
+}
+
 async fn with_targets(data: &Path, targets: &[&str]) -> Arc<Store> {
     let store = open(data);
     store.recipe_changed(applied(1, targets)).await.unwrap();

@@ -153,7 +153,7 @@ impl Base {
         }
         let now = Instant::now();
         match (self.resume_at, failure.retry_after) {
-            (None, asked) => self.resume_at = Some(now + self.backoff.failed(asked, &mut self.rng)),
+            (None, asked) => self.resume_at = Some(now + self.backoff.failed(asked, &mut rand::rng())),
             (Some(at), Some(asked)) => self.resume_at = Some(at.max(now + Backoff::capped(asked))),
             (Some(_), None) => {}
         }
@@ -180,6 +180,6 @@ impl Base {
 
     /// How long a failure of its own makes one delivery wait.
     pub fn own_wait(&mut self, backoff: &mut Backoff, failure: &Failure) -> Duration {
-        backoff.failed(failure.retry_after, &mut self.rng)
+        backoff.failed(failure.retry_after, &mut rand::rng())
     }
 }

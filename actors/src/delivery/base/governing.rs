@@ -225,7 +225,7 @@ impl Base {
     /// Something is held up for what `why` says, and asked about again after a back-off.
     pub fn ask_later(&mut self, why: String) {
         if self.governing.ask_at.is_none() {
-            let wait = self.governing.backoff.failed(None, &mut self.rng);
+            let wait = self.governing.backoff.failed(None, &mut rand::rng());
             self.governing.ask_at = Some(Instant::now() + wait);
         }
         self.complain_of(Failure::blocked(why));
