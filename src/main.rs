@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// Memory is mostly given back on another thread than it was taken on: events are read on one, delivered on the next, their
 /// receipts written on a third. glibc's allocator spent three quarters of a delivery's CPU on that.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     hms_sync::cli::main()
