@@ -247,7 +247,7 @@ impl Operations {
         let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
         self.register_readers(&stored);
         self.keep_begun(&stored).await?;
-        self.refuse_older_events(&stored, self.head(&stored.feed))?;
+        self.refuse_older_events(&stored).await?;
         self.settle_lost(&stored).await?;
         let frontier = self.frontier(&stored).await?;
         self.tell(Apply { settings, frontier }).await
@@ -281,18 +281,24 @@ impl Operations {
         Ok(self.world.store.frontier(&stored.id).unwrap_or(oldest))
     }
 
-    /// Offsets that have receipts are not given out again, and what was settled can't be told from what is new.
-    fn refuse_older_events(&self, stored: &Stored, head: Offset) -> Result<(), Refused> {
-        let key = |target: &TargetName| TargetKey { recipe: stored.id.clone(), target: target.clone() };
-        let settled = stored.targets.keys().filter_map(|target| self.world.store.settled(&key(target)));
-        let (id, feed, end) = (&stored.id, &stored.feed, settled.map(|settled| settled.end()).max().unwrap_or(head));
+    /// Offsets that have receipts, or that a target has begun, are not given out again: what has such an offset would
+    /// count as delivered with what had it before.
+    async fn refuse_older_events(&self, stored: &Stored) -> Result<(), Refused> {
+        let (id, feed, head) = (&stored.id, &stored.feed, self.head(&stored.feed));
+        let mut end = head;
+        for target in stored.targets.keys() {
+            let key = TargetKey { recipe: id.clone(), target: target.clone() };
+            let settled = self.world.store.settled(&key).map_or(0, |settled| settled.end());
+            let begun = begun_offsets(self.world.store.work(&key).await?).last().map_or(0, |last| last + 1);
+            end = end.max(settled).max(begun);
+        }
         if end <= head {
             return Ok(());
         }
         self.world.feeds.skip_to(feed, end);
         Err(Refused::Failed(Failure::node(format!(
-            "`{id}` has settled events below {end}, but feed `{feed}` ends at {head}: its events are older than its audit. \
-             Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
+            "`{id}` has begun or settled events below {end}, but feed `{feed}` ends at {head}: its events are \
+             older than its audit. Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
              becomes dead letters with the reason `lost`"
         ))))
     }

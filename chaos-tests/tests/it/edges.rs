@@ -77,12 +77,6 @@ impl Edge {
         assert_eq!(self.try_publish(id, 0), Published::Acknowledged);
     }
 
-    /// The ids in the file, in order.
-    pub fn rows(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.node.path("spool/grants.csv")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
     /// The ids that the partner over HTTP has accepted, a repeated key counting once.
     pub fn accepted(&self) -> Vec<String> {
         let accepted = self.partner.effects().into_iter().filter(|request| request.answered == Some(200));

@@ -4,14 +4,15 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use chaos_tests::node::Node;
 use chaos_tests::process;
 use chaos_tests::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::edges::Edge;
+use super::drop_box::{self, DropBox};
+use super::edges::{Edge, RECIPE};
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,9 @@ fn stage(kill: bool) -> Edge {
         edge.publish(&format!("waits{n}"));
     }
     edge.complains("http", "connect");
-    wait::until("the file's rows", || (edge.rows().len() == 25).then_some(()));
+    // With their receipts: a row alone says nothing of whether the store knows of it.
+    let spooled = || (edge.node.target(RECIPE, "spool")["backlog"] == 0).then_some(());
+    wait::until("the file's rows", spooled);
     if kill {
         edge.node.kill9()
     } else {
@@ -122,17 +125,23 @@ fn tell(edge: &mut Edge, ids: &[&str]) {
     edge.lost.extend(ids.iter().map(|&id| id.to_owned()));
 }
 
-#[test]
-fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who_applies_it_again() {
-    let mut edge = stage(true);
-    fs::remove_dir_all(edge.node.data_dir().join("events")).expect("it is there");
+/// Starts a killed node whose folder of events is gone, and waits until it has said so.
+fn start_without_events(node: &Node) -> Child {
+    fs::remove_dir_all(node.data_dir().join("events")).expect("it is there");
     // A node with a recipe that it can't start does not become ready.
-    let mut unready = edge.node.serve().stderr(Stdio::piped()).spawn().expect("the program can be started");
+    let mut unready = node.serve().stderr(Stdio::piped()).spawn().expect("the program can be started");
     let said = process::Lines::default();
     said.follow(unready.stderr.take().expect("stderr is piped"));
     let words = "Restore the folder events/ that belongs to it; if there is none, apply the recipe again";
     wait::until(words, || said.all().iter().any(|line| line.contains(words)).then_some(()));
-    wait::until("the endpoint", || edge.node.http().send("GET", "/healthz", &[], Vec::new()).ok());
+    wait::until("the endpoint", || node.http().send("GET", "/healthz", &[], Vec::new()).ok());
+    unready
+}
+
+#[test]
+fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who_applies_it_again() {
+    let mut edge = stage(true);
+    let mut unready = start_without_events(&edge.node);
     edge.partner.up();
     edge.publish("meanwhile");
     let given = edge.promised.last().expect("it was just published").offset;
@@ -146,6 +155,49 @@ fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who
     edge.node.start();
     edge.publish("later");
     edge.judge();
+}
+
+/// Killed after the plan of an event is stored, and before its receipt is: nothing but the plan knows of its offset.
+fn without_the_event_of_a_plan(point: &str) -> DropBox {
+    let mut stage = DropBox::new(Node::faulty());
+    stage.node.start();
+    stage.node.apply(&stage.recipe(""));
+    stage.publish("GR-1");
+    stage.run().ok();
+    stage.node.terminate();
+    stage.node.start_to_die_at(point);
+    stage.publish("GR-2");
+    let _ = stage.run();
+    stage.node.wait_until_dead();
+
+    let mut unready = start_without_events(&stage.node);
+    stage.publish("GR-3");
+    let given: Vec<_> = stage.promised.iter().map(|event| event.offset).collect();
+    assert_eq!(given, [0, 1, 2], "an offset that was begun is not given out again");
+    stage.node.apply(&stage.recipe(""));
+    stage.run();
+    let fates = || {
+        let records = stage.node.audit().into_iter().filter(|record| record["offset"].is_u64());
+        let fate = |record: Value| json!([record["offset"], record["kind"], record["may_have_arrived"]]);
+        Some(records.map(fate).collect::<Vec<_>>()).filter(|fates| fates.len() >= 3)
+    };
+    let expected = [json!([0, "delivered", null]), json!([1, "dead_lettered", true]), json!([2, "delivered", null])];
+    assert_eq!(wait::until("each event's fate", fates), expected);
+    process::signal(unready.id(), process::Signal::TERM);
+    process::ended(&mut unready, "the node that was asked to end");
+    stage
+}
+
+#[test]
+fn an_event_that_is_lost_with_its_row_in_the_file_is_told_and_the_next_has_an_offset_of_its_own() {
+    let stage = without_the_event_of_a_plan("append.verified");
+    stage.expect(&["GR-1", "GR-2", "GR-3"].map(drop_box::row).concat());
+}
+
+#[test]
+fn an_event_that_is_lost_before_its_row_is_written_is_told_and_the_next_has_an_offset_of_its_own() {
+    let stage = without_the_event_of_a_plan("append.planned");
+    stage.expect(&["GR-1", "GR-3"].map(drop_box::row).concat());
 }
 
 /// What a node says that does not start.
