@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,11 +40,33 @@ impl Clock for FakeClock {
 /// The log: events that the test publishes.
 pub struct FakeLog {
     pub events: RefCell<Vec<Event>>,
+    /// How many of those that were read are still in memory.
+    pub held: Arc<AtomicUsize>,
     pub head: watch::Sender<Offset>,
     pub clock: Rc<dyn Clock>,
 }
 
+/// The data of an event that was read, for as long as anybody has it.
+struct Held(Bytes, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl FakeLog {
+    fn read_once(&self, event: &Event) -> Event {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Event { data: Bytes::from_owner(Held(event.data.clone(), self.held.clone())), ..event.clone() }
+    }
+
     pub fn publish(&self, key: &str) -> Offset {
         let offset = self.events.borrow().len() as Offset;
         self.events.borrow_mut().push(Event {
@@ -73,7 +96,8 @@ impl EventLog for FakeLog {
         _: usize,
     ) -> Result<Vec<Event>, Failure> {
         let events = self.events.borrow();
-        Ok(events.iter().filter(|e| e.offset >= from && e.offset < until).take(max_events).cloned().collect())
+        let there = events.iter().filter(|e| e.offset >= from && e.offset < until).take(max_events);
+        Ok(there.map(|event| self.read_once(event)).collect())
     }
     fn head(&self, _: &FeedName) -> watch::Receiver<Offset> {
         self.head.subscribe()
@@ -97,6 +121,8 @@ pub struct FakeLedger {
     pub failed_at: Cell<Timestamp>,
     /// How long it takes to store what is begun.
     pub begin_takes: Cell<Duration>,
+    /// How long it takes to write receipts.
+    pub commit_takes: Cell<Duration>,
     pub begun: RefCell<Vec<Begun>>,
 }
 
@@ -235,6 +261,9 @@ impl Ledger for FakeLedger {
     async fn commit(&self, _: &TargetKey, epoch: Epoch, entries: Vec<Entry>) -> Result<Vec<OpenTicket>, Failure> {
         if epoch != self.epoch.get() {
             return Err(Failure::fenced("fenced"));
+        }
+        if !self.commit_takes.get().is_zero() {
+            tokio::time::sleep(self.commit_takes.get()).await;
         }
         self.commits.borrow_mut().push(entries.clone());
         for entry in entries {
@@ -558,7 +587,8 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let clock: Rc<dyn Clock> = Rc::new(FakeClock(Instant::now()));
-        let log = Rc::new(FakeLog { events: RefCell::default(), head: watch::Sender::new(0), clock: clock.clone() });
+        let (events, held, head) = (RefCell::default(), Arc::default(), watch::Sender::new(0));
+        let log = Rc::new(FakeLog { events, held, head, clock: clock.clone() });
         let ledger = Rc::new(FakeLedger::default());
         *ledger.clock.borrow_mut() = Some(clock.clone());
         let partner = Rc::new(FakePartner::default());

@@ -4,6 +4,7 @@
 
 mod append;
 mod backlog;
+mod bounds;
 mod failures;
 mod fakes;
 mod faults;
