@@ -408,9 +408,17 @@ pub(super) async fn to_the_end<T: 'static>(
     done.unwrap_or_else(|error| Err(Refused::Failed(Failure::node(format!("the operation broke off: {error}")))))
 }
 
+/// It has the very names that the store has: what is made of it is kept for long, and a name once.
 fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {
-    recipe::parse(stored.id.as_str(), stored.text())
-        .map_err(|errors| Failure::node(format!("the stored text of recipe `{}` is not valid: {errors}", stored.id)))
+    let invalid = |errors| Failure::node(format!("the stored text of recipe `{}` is not valid: {errors}", stored.id));
+    let mut recipe = recipe::parse(stored.id.as_str(), stored.text()).map_err(invalid)?;
+    (recipe.id, recipe.source.feed) = (stored.id.clone(), stored.feed.clone());
+    for target in &mut recipe.targets {
+        if let Some(name) = stored.targets.keys().find(|name| **name == target.name) {
+            target.name = name.clone();
+        }
+    }
+    Ok(recipe)
 }
 
 /// The name under which a target's position is known to its feed.

@@ -13,10 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hms_actors::id::TargetKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Counters, Row, State, TicketState};
+use super::state::{Counters, Row, State, StoredRecipe, TicketState};
 
 pub(super) struct Cache {
     db: sled::Db,
@@ -180,8 +181,11 @@ impl State {
         }
         match row {
             Row::Counters => self.counters = parse::<Counters>(value)?,
-            Row::Recipe(id) => drop(self.recipes.insert(id, parse(value)?)),
-            Row::Target(key) => drop(self.targets.insert(key, parse(value)?)),
+            Row::Recipe(id) => {
+                let recipe = parse::<StoredRecipe>(value)?;
+                drop(self.recipes.insert(id.clone(), Box::new(StoredRecipe { id, ..recipe })));
+            }
+            Row::Target(key) => drop(self.targets.insert(self.shared(key), parse(value)?)),
             Row::Ticket(number) => drop(self.tickets.insert(number, parse(value)?)),
             Row::Letter(number) => drop(self.letters.insert(number, parse(value)?)),
             Row::Frontier(id) => drop(self.frontiers.insert(id, parse(value)?)),
@@ -191,6 +195,16 @@ impl State {
 }
 
 impl State {
+    /// The key with the very names that its recipe has, whose row comes before: they are kept once.
+    fn shared(&self, key: TargetKey) -> TargetKey {
+        let recipe = self.recipes.get(&key.recipe);
+        let target = recipe.and_then(|recipe| recipe.targets.keys().find(|name| **name == key.target)).cloned();
+        TargetKey {
+            recipe: recipe.map_or(key.recipe, |recipe| recipe.id.clone()),
+            target: target.unwrap_or(key.target),
+        }
+    }
+
     /// Makes the indexes, when all rows are there.
     pub(super) fn index(&mut self) {
         let open = self.tickets.values().filter(|ticket| ticket.state == TicketState::Open);

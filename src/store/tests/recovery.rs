@@ -184,6 +184,21 @@ async fn begun_work_survives_and_work_of_targets_that_are_gone_does_not() {
 }
 
 #[tokio::test]
+async fn a_name_is_kept_once_also_after_a_start_from_the_cache() {
+    let dir = tempdir().unwrap();
+    drop(with_targets(dir.path(), &["crews", "gis"]).await);
+    let store = open(dir.path());
+    let state = store.core.state();
+    assert_eq!(state.targets.len(), 2);
+    for TargetKey { recipe, target } in state.targets.keys() {
+        let (id, stored) = state.recipes.get_key_value(recipe).unwrap();
+        let name = stored.targets.keys().find(|name| *name == target).unwrap();
+        let kept = [recipe.as_str(), target.as_str(), stored.id.as_str()].map(str::as_ptr);
+        assert_eq!(kept, [id.as_str(), name.as_str(), id.as_str()].map(str::as_ptr));
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_cache_is_moved_aside_and_rebuilt() {
     let dir = tempdir().unwrap();
     let store = open(dir.path());
