@@ -52,8 +52,13 @@ impl<K: Ord, V> Few<K, V> {
     where
         V: Default,
     {
+        self.or_insert_with(key, V::default)
+    }
+
+    /// The key's value, which is this one if there is none.
+    pub fn or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
         let at = self.find(&key).unwrap_or_else(|at| {
-            self.put(at, key, V::default());
+            self.put(at, key, value());
             at
         });
         &mut self.0[at].1

@@ -59,18 +59,19 @@ fn bounded(words: &str) -> String {
 /// Speaks once, on drop.
 pub(crate) struct DeathNotice {
     tell: Option<Box<dyn FnOnce(Option<String>)>>,
-    reason: Option<String>,
 }
 
 impl DeathNotice {
     /// `tell` is given what the actor died of, if it did not just end. It must not panic itself.
     pub fn new(tell: impl FnOnce(Option<String>) + 'static) -> Self {
-        Self { tell: Some(Box::new(tell)), reason: None }
+        Self { tell: Some(Box::new(tell)) }
     }
 
     /// The actor gives up; its supervisor is told why.
     pub fn because(&mut self, reason: String) {
-        self.reason = Some(reason);
+        if let Some(tell) = self.tell.take() {
+            self.tell = Some(Box::new(move |_| tell(Some(reason))));
+        }
     }
 }
 
@@ -81,7 +82,7 @@ impl Drop for DeathNotice {
             let kept = LAST_WORDS.try_with(|last| last.try_borrow_mut().ok()?.take()).ok().flatten();
             kept.unwrap_or_else(|| "a panic whose words nobody kept".to_owned())
         };
-        tell(self.reason.take().or_else(|| std::thread::panicking().then(last_words)));
+        tell(std::thread::panicking().then(last_words));
     }
 }
 

@@ -4,14 +4,16 @@
 //! [`ports`]; what it decides it decides in plain types that take `now`.
 //!
 //! Inside, dependencies point one way:
-//! `runtime → supervisor → delivery → {policy, ports} → {event, settings, failure, id}`.
+//! `runtime → supervisor → delivery → {common, policy, ports} → {event, settings, failure, id}`.
 
 pub mod append;
+mod common;
 pub mod delivery;
 pub mod event;
 pub mod failure;
 pub mod few;
 pub mod guard;
+pub mod head;
 pub mod id;
 pub mod node;
 pub mod policy;

@@ -62,9 +62,13 @@ impl Node {
         released: Arc<AtomicU64>,
         generation: u64,
     ) -> Addr<RecipeSupervisor> {
-        let (node, env, id) = (ctx.address(), self.env.clone(), settings.id.clone());
+        let (node, env, id) = (ctx.address().downgrade(), self.env.clone(), settings.id.clone());
         let make = move || {
-            let notice = DeathNotice::new(move |why| node.do_send(Died { id, generation, why }));
+            let notice = DeathNotice::new(move |why| {
+                if let Some(node) = node.upgrade() {
+                    node.do_send(Died { id, generation, why });
+                }
+            });
             RecipeSupervisor::new(settings, env(), released, notice)
         };
         match self.arbiter(generation) {
@@ -187,8 +191,8 @@ impl Handler<List> for Node {
             id: id.clone(),
             addr: child.addr.clone(),
             state: child.state(),
-            restarts: child.watch.restarts.total(),
-            last_panic: child.watch.last_panic.clone(),
+            restarts: child.watch.restarts(),
+            last_panic: child.watch.last_panic().cloned(),
         });
         supervised.collect()
     }
@@ -315,16 +319,16 @@ impl Child {
         match () {
             () if self.alive && self.watch.is_silent() => State::NotAnswering,
             () if self.alive => State::Running,
-            () if self.watch.revived_at.is_some() => State::Down,
+            () if self.watch.revived_at().is_some() => State::Down,
             () => State::Restarting,
         }
     }
 
     fn as_actor(&self, id: &RecipeId) -> ActorSnapshot {
         ActorSnapshot {
-            restarts: self.watch.restarts.total(),
-            last_panic: self.watch.last_panic.clone(),
-            revived_at: self.watch.revived_at,
+            restarts: self.watch.restarts(),
+            last_panic: self.watch.last_panic().cloned(),
+            revived_at: self.watch.revived_at(),
             ..ActorSnapshot::new(id.as_str(), Kind::RecipeSupervisor, self.state())
         }
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::event::{Event, Key};
 use crate::failure::{Failure, FailureKind};
+use crate::head::FeedHead;
 use crate::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, Timestamp};
 use crate::policy::circuit::CircuitMemory;
 use crate::receipt::{Cause, Entry, Receipt, Transport};
@@ -41,7 +41,7 @@ pub trait EventLog {
     ) -> Result<Vec<Event>, Failure>;
 
     /// The offset that the next event will get. It changes after events are on disk to stay.
-    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset>;
+    fn head(&self, feed: &FeedName) -> FeedHead;
 }
 
 /// The one commit point and the memory of begun work.
@@ -322,7 +322,7 @@ impl<T: EventLog + ?Sized> EventLog for Arc<T> {
     ) -> Result<Vec<Event>, Failure> {
         (**self).read(feed, from, until, max_events, max_bytes).await
     }
-    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
+    fn head(&self, feed: &FeedName) -> FeedHead {
         (**self).head(feed)
     }
 }

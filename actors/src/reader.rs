@@ -5,12 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::common::Common;
 use crate::guard::{DeathNotice, Life, Ping};
-use crate::id::{FeedName, Offset, Timestamp};
+use crate::id::{Offset, Timestamp};
 use crate::policy::schedule::next_run;
 use crate::ports::Schedule;
 use crate::runtime::Env;
@@ -40,13 +41,11 @@ pub struct ReaderStatus {
 
 pub(crate) struct Start {
     pub env: Rc<Env>,
-    pub feed: FeedName,
+    /// Its frontier is shared with the supervisor, who may release more.
+    pub recipe: Rc<Common>,
     pub schedule: Schedule,
-    /// Everything below it is released; shared with the supervisor, who may release more.
-    pub frontier: Rc<Cell<Offset>>,
-    pub last_run: Rc<Cell<Timestamp>>,
     pub status: Rc<RefCell<ReaderStatus>>,
-    pub due: Recipient<RunDue>,
+    pub due: WeakRecipient<RunDue>,
 }
 
 pub(crate) struct FeedReader {
@@ -92,14 +91,15 @@ impl Handler<Ping> for FeedReader {
 }
 
 async fn watch(start: Box<Start>, reading: Reading) {
-    let Start { env, feed, schedule, frontier, last_run, status, due } = &*start;
-    let mut head = env.log.head(feed);
+    let Start { env, recipe, schedule, status, due } = &*start;
+    let Common { feed, frontier, last_run, .. } = &**recipe;
+    let head = env.log.head(feed);
     // Publication time of the oldest event that no run has released, and the frontier for which it was read.
     let mut oldest: Option<(Offset, Timestamp)> = None;
     loop {
         let now = env.clock.now();
         last_run.set(last_run.get().min(now));
-        let head_now = *head.borrow_and_update();
+        let head_now = head.get();
         let from = frontier.get();
         oldest = oldest.filter(|(at, _)| *at == from);
         if oldest.is_none() && head_now > from {
@@ -127,23 +127,19 @@ async fn watch(start: Box<Start>, reading: Reading) {
             if head_now > from {
                 frontier.set(head_now);
                 // At most one a run: the mailbox's bound is for those who send more.
-                due.do_send(RunDue(head_now));
+                if let Some(due) = due.upgrade() {
+                    due.do_send(RunDue(head_now));
+                }
             }
             continue;
         }
         let wait = next.map_or(LOOK_AGAIN, |next| next.since(now).min(LOOK_AGAIN));
-        let changed = match (oldest, next) {
+        match (oldest, next) {
             // No moment changes anything, only an event.
-            (None, None) => head.changed().await,
+            (None, None) => head.beyond(head_now).await,
             // Boxed: most readers wait for no moment, and they are many.
-            (None, Some(_)) => Box::pin(tokio::time::timeout(wait, head.changed())).await.unwrap_or(Ok(())),
-            (Some(_), _) => {
-                Box::pin(tokio::time::sleep(wait)).await;
-                Ok(())
-            }
-        };
-        if changed.is_err() {
-            return;
+            (None, Some(_)) => Box::pin(tokio::time::timeout(wait, head.beyond(head_now))).await.unwrap_or_default(),
+            (Some(_), _) => Box::pin(tokio::time::sleep(wait)).await,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of a recipe as the heart needs them: checked, with every default filled in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{FeedName, Offset, RecipeId, Revision, TargetName};
@@ -14,7 +15,7 @@ pub struct RecipeSettings {
     pub revision: Revision,
     pub feed: FeedName,
     pub schedule: Schedule,
-    pub targets: Vec<TargetSettings>,
+    pub targets: Vec<Arc<TargetSettings>>,
     pub paused: bool,
 }
 

@@ -325,7 +325,7 @@ impl Operations {
     }
 
     pub(super) fn head(&self, feed: &FeedName) -> Offset {
-        *self.world.feeds.head(feed).borrow()
+        self.world.feeds.head(feed).get()
     }
 
     /// What the operator may not have meant.

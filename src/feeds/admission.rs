@@ -218,7 +218,7 @@ impl Writer {
 
     /// The offset that the feed's next event gets.
     fn next_of(&self, feed: &FeedName, group: &Group) -> Offset {
-        let head = || self.shared.state().feeds.get(feed).map_or(0, |feed| *feed.head.borrow());
+        let head = || self.shared.state().feeds.get(feed).map_or(0, |feed| feed.head.get());
         self.staged(feed, group).next().map_or_else(head, Staged::next)
     }
 

@@ -13,9 +13,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
+use hms_actors::head::FeedHead;
 use hms_actors::id::{FeedName, Offset, Timestamp};
 use hms_actors::ports::EventLog;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::batch::{Batch, Taken};
 use super::files::Folder;
@@ -272,7 +273,7 @@ impl FeedLog {
     pub fn offset_at(&self, feed: &FeedName, time: Timestamp) -> Result<Offset, Failure> {
         let state = self.shared.state();
         let Some(known) = state.feeds.get(feed) else { return Ok(0) };
-        let head = *known.head.borrow();
+        let head = known.head.get();
         let runs: Vec<(Offset, u32)> =
             known.runs.iter().filter(|run| run.newest >= time).map(|run| (run.first, run.count)).collect();
         for (first, count) in runs {
@@ -319,13 +320,13 @@ impl EventLog for FeedLog {
         reader::read(&self.shared, Span { feed: feed.clone(), from, until, max_events, max_bytes }).await
     }
 
-    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
-        self.shared.state().feed(feed).head.subscribe()
+    fn head(&self, feed: &FeedName) -> FeedHead {
+        self.shared.state().feed(feed).head.clone()
     }
 }
 
 fn info(name: &FeedName, feed: &Feed) -> FeedInfo {
-    let head = *feed.head.borrow();
+    let head = feed.head.get();
     let reader = |(name, reader): (&String, &Reader)| ReaderInfo {
         name: name.clone(),
         position: reader.position,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hms_actors::few::Few;
+use hms_actors::head::FeedHead;
 use hms_actors::id::{FeedName, Offset, Timestamp};
-use tokio::sync::watch;
 
 use super::files::{Folder, INDEX, LOG};
 use super::index::{self, Entry, Run};
@@ -70,9 +70,9 @@ pub(super) struct Segment {
     pub live: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Feed {
-    pub head: watch::Sender<Offset>,
+    pub head: FeedHead,
     /// Ascending by segment and by offset.
     pub runs: VecDeque<Run>,
     /// Entries of the run in the active segment.
@@ -103,20 +103,6 @@ impl Reader {
 
     fn needed(&self) -> Offset {
         self.kept.iter().map(|kept| kept.start).fold(self.position, Offset::min)
-    }
-}
-
-impl Default for Feed {
-    fn default() -> Self {
-        Self {
-            head: watch::Sender::new(0),
-            runs: VecDeque::new(),
-            tail: Vec::new(),
-            bytes: 0,
-            readers: Few::default(),
-            floor: 0,
-            trimmed: false,
-        }
     }
 }
 
@@ -195,11 +181,11 @@ impl State {
 
 impl Feed {
     pub fn oldest(&self) -> Offset {
-        self.runs.front().map_or(*self.head.borrow(), |run| run.first)
+        self.runs.front().map_or(self.head.get(), |run| run.first)
     }
 
     fn come_to(&self, name: &FeedName) -> Head {
-        Head { feed: name.clone(), next: *self.head.borrow(), oldest: self.floor }
+        Head { feed: name.clone(), next: self.head.get(), oldest: self.floor }
     }
 
     /// The offsets from `from` up to the head at which there is no event any more.
@@ -212,7 +198,7 @@ impl Feed {
             }
             at = at.max(run.end());
         }
-        let head = *self.head.borrow();
+        let head = self.head.get();
         if at < head {
             missing.push(at..head);
         }
@@ -223,12 +209,12 @@ impl Feed {
     pub fn has_lost(&self, offset: Offset) -> bool {
         let next = self.runs.partition_point(|run| run.end() <= offset);
         let held = self.runs.get(next).is_some_and(|run| run.first <= offset);
-        (self.floor..*self.head.borrow()).contains(&offset) && !held
+        (self.floor..self.head.get()).contains(&offset) && !held
     }
 
     /// A feed that was only asked about does not exist yet.
     pub fn exists(&self) -> bool {
-        *self.head.borrow() > 0 || !self.readers.is_empty()
+        self.head.get() > 0 || !self.readers.is_empty()
     }
 
     /// What all readers have behind them; `None` without readers.
@@ -290,11 +276,7 @@ impl Feed {
 
     /// Tells those who wait what offset comes next.
     pub fn announce(&self, head: Offset) {
-        self.head.send_if_modified(|known| {
-            let grown = head > *known;
-            *known = head.max(*known);
-            grown
-        });
+        self.head.raise(head);
     }
 }
 

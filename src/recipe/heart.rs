@@ -1,6 +1,7 @@
 //! From the checked model to the heart's settings, and what each target is promised.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -19,15 +20,17 @@ pub fn settings(
     paused: bool,
     zone: Tz,
 ) -> RecipeSettings {
-    let target = |target: &Target| TargetSettings {
-        name: target.name.clone(),
-        revision: changed.get(&target.name).copied().unwrap_or(revision),
-        retries: recipe.retries,
-        circuit: target.circuit,
-        rate: target.rate,
-        patience: patience(&target.adapter),
-        on_deny: target.on_deny,
-        lane: lane(&target.adapter),
+    let target = |target: &Target| {
+        Arc::new(TargetSettings {
+            name: target.name.clone(),
+            revision: changed.get(&target.name).copied().unwrap_or(revision),
+            retries: recipe.retries,
+            circuit: target.circuit,
+            rate: target.rate,
+            patience: patience(&target.adapter),
+            on_deny: target.on_deny,
+            lane: lane(&target.adapter),
+        })
     };
     RecipeSettings {
         id: recipe.id.clone(),

@@ -9,27 +9,24 @@ mod showing;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::control::Control;
 use super::pacer::Pacer;
-use super::status::TargetStatus;
 use super::{Ended, Start};
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::id::{Epoch, FeedName, Offset, TargetKey, Timestamp};
+use crate::head::FeedHead;
+use crate::id::{Epoch, Offset, Timestamp};
 use crate::policy::backoff::Backoff;
 use crate::policy::circuit::{Circuit, CircuitMemory, CircuitOrder, CircuitState, Permit, Room};
 use crate::policy::rate::Rate;
-use crate::policy::runs::Runs;
 use crate::ports::{OpenTicket, Standing};
 use crate::receipt::{Cause, Entry};
-use crate::runtime::Env;
-use crate::settings::{MAX_AHEAD, TargetSettings};
+use crate::settings::MAX_AHEAD;
 use crate::settled::Settled;
 use crate::work::Work;
 
@@ -44,13 +41,9 @@ pub(super) const READ_BYTES: usize = 2 * 1024 * 1024;
 pub const REFUSES_ALL: usize = 10;
 
 pub(super) struct Base {
-    pub key: TargetKey,
-    pub feed: FeedName,
-    pub settings: Rc<TargetSettings>,
-    pub env: Rc<Env>,
+    start: Rc<Start>,
     pub epoch: Epoch,
     pub settled: Settled,
-    pub control: Rc<Control>,
     pub circuit: Circuit,
     pub pacer: Rc<Pacer>,
     /// Those that are open, as of the last commit.
@@ -61,18 +54,13 @@ pub(super) struct Base {
     refusals: u32,
     pub judges: Rc<Judges>,
     governing: Governing,
-    /// The attempt of the incarnation before did not end: in words, until it is recorded.
-    pub hung: Option<String>,
     /// Answers in a row that asked for time.
     throttled: u32,
     /// Failures in a row that a human has closed the ticket of.
     dismissed: u32,
     backoff: Backoff,
-    head: watch::Receiver<Offset>,
+    head: FeedHead,
     resume_at: Option<Instant>,
-    status: Rc<RefCell<TargetStatus>>,
-    runs: Rc<RefCell<Runs>>,
-    quiet: Rc<tokio::sync::Notify>,
     /// `(delivered, failed attempts)` when the waiting run requests began to be served.
     counted: (u64, u64),
 }
@@ -83,18 +71,25 @@ pub(super) struct Left {
     pub standing: Standing,
 }
 
+/// What its actor was given it has at hand.
+impl Deref for Base {
+    type Target = Start;
+
+    fn deref(&self) -> &Start {
+        &self.start
+    }
+}
+
 impl Base {
     /// Begins an incarnation with what the ledger knows.
-    pub async fn open(start: &Start, control: &Rc<Control>) -> Result<(Box<Self>, Box<Left>), Failure> {
+    pub async fn open(start: &Rc<Start>) -> Result<(Box<Self>, Box<Left>), Failure> {
         let opened = start.env.ledger.open(&start.key).await?;
-        start.runs.borrow_mut().enter(&start.key.target, opened.settled.clone());
+        start.recipe.runs.borrow_mut().enter(&start.key.target, opened.settled.clone());
         let counted = {
             let mut status = start.status.borrow_mut();
             status.epoch = opened.epoch;
-            if status.last_error.is_none() {
-                status.last_error = opened.standing.last_error.clone();
-            }
-            (status.delivered, status.failed_attempts)
+            status.remember(opened.standing.last_error.as_deref());
+            status.counted()
         };
         let mut standing = opened.standing;
         let now = start.env.clock.now();
@@ -102,37 +97,27 @@ impl Base {
             Circuit::restore(start.settings.circuit, std::mem::take(&mut standing.circuit), standing.failures_in_a_row);
         let pacer = Pacer {
             rate: RefCell::new(start.settings.rate.map(|rate| Box::new(Rate::restore(rate, opened.full_at, now)))),
-            env: start.env.clone(),
-            key: start.key.clone(),
+            start: start.clone(),
             epoch: opened.epoch,
-            control: control.clone(),
         };
         let mut blocked = std::mem::take(&mut standing.blocked);
         blocked.retain(|&offset, _| !opened.settled.contains(offset));
         let base = Self {
-            judges: Judges::new(start.env.governor.clone(), start.key.clone(), start.settings.on_deny),
+            start: start.clone(),
+            judges: Judges::new(start.clone()),
             governing: Governing::of(blocked),
-            key: start.key.clone(),
-            feed: start.feed.clone(),
-            settings: start.settings.clone(),
-            env: start.env.clone(),
             epoch: opened.epoch,
             settled: opened.settled,
-            control: control.clone(),
             circuit,
             pacer: Rc::new(pacer),
             tickets: opened.tickets,
             refusals: u32::try_from(standing.refused.len()).unwrap_or(u32::MAX),
             refused: std::mem::take(&mut standing.refused),
-            hung: start.hung.take(),
             throttled: 0,
             dismissed: 0,
             backoff: Backoff::default(),
-            head: start.env.log.head(&start.feed),
+            head: start.env.log.head(&start.recipe.feed),
             resume_at: standing.not_before.map(|at| Instant::now() + Backoff::capped(at.since(now))),
-            status: start.status.clone(),
-            runs: start.runs.clone(),
-            quiet: start.quiet.clone(),
             counted,
         };
         Ok((Box::new(base), Box::new(Left { work: opened.work, standing })))
@@ -148,8 +133,8 @@ impl Base {
             self.resume_at = None;
             self.governing.hurry();
             self.circuit.order(CircuitOrder::Probe, self.env.clock.now());
-            let status = self.status.borrow();
-            self.counted = (status.delivered, status.failed_attempts);
+            let counted = self.status.borrow().counted();
+            self.counted = counted;
         }
         hurried
     }
@@ -177,7 +162,7 @@ impl Base {
 
     /// The next unsettled events, and the offset from which to read on.
     pub async fn read(&self, from: Offset, until: Offset, max_events: usize) -> Result<(Vec<Event>, Offset), Failure> {
-        let mut events = self.env.log.read(&self.feed, from, until, max_events, READ_BYTES).await?;
+        let mut events = self.env.log.read(&self.recipe.feed, from, until, max_events, READ_BYTES).await?;
         let next = events.last().map_or(until, |event| event.offset + 1);
         events.retain(|event| !self.settled.contains(event.offset));
         Ok((events, next))
@@ -189,7 +174,7 @@ impl Base {
         let mut events = Vec::with_capacity(offsets.len());
         let mut from = first;
         while from <= last {
-            let read = self.env.log.read(&self.feed, from, last + 1, offsets.len().max(64), READ_BYTES).await?;
+            let read = self.env.log.read(&self.recipe.feed, from, last + 1, offsets.len().max(64), READ_BYTES).await?;
             let Some(end) = read.last().map(|event| event.offset + 1) else { break };
             events.extend(read.into_iter().filter(|event| offsets.binary_search(&event.offset).is_ok()));
             from = end;
@@ -277,19 +262,20 @@ impl Base {
 
     /// These events are settled, and that is on disk.
     pub fn settle(&mut self, events: impl IntoIterator<Item = (Offset, Timestamp)>, delivered: bool) -> u64 {
-        let now = self.env.clock.now();
-        let mut runs = self.runs.borrow_mut();
+        let start = self.start.clone();
+        let (env, key, now) = (&start.env, &start.key, start.env.clock.now());
+        let mut runs = start.recipe.runs.borrow_mut();
         let mut count = 0;
         // Neighbours were mostly published together.
         let mut alike: Option<(Timestamp, u64)> = None;
-        let tell = |(published, events)| self.env.witness.delivered(&self.key, now.since(published), events);
+        let tell = |(published, events)| env.witness.delivered(key, now.since(published), events);
         for (offset, published) in events {
             if !self.settled.insert(offset) {
                 continue;
             }
             count += 1;
             self.governing.forget(offset);
-            runs.settled(&self.key.target, offset, delivered);
+            runs.settled(&key.target, offset, delivered);
             match &mut alike {
                 Some((at, events)) if *at == published => *events += 1,
                 before => {

@@ -131,6 +131,12 @@ pub(crate) struct Control {
 const WAITERS: usize = 64;
 
 impl Control {
+    /// As an actor begins. `hurry`: it tries at once, whatever the circuit says.
+    pub fn new(frontier: Offset, paused: bool, hurry: bool) -> Self {
+        let (frontier, paused, hurry) = (Cell::new(frontier), Cell::new(paused), Cell::new(hurry));
+        Self { frontier, paused, hurry, ..Self::default() }
+    }
+
     pub fn release(&self, frontier: Offset) {
         self.frontier.set(self.frontier.get().max(frontier));
         self.changed.notify_one();

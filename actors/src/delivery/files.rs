@@ -384,7 +384,7 @@ impl Files {
         if events.is_empty() {
             return Err(Failure::transient_definite(format!(
                 "event {from} of feed {} is not in the event store, though it has not been delivered",
-                base.feed
+                base.recipe.feed
             )));
         }
         Ok(events)

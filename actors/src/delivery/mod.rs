@@ -15,71 +15,57 @@ mod unit;
 use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::common::Common;
 use crate::failure::{Failure, FailureKind};
 use crate::guard::{self, DeathNotice, Life, Ping};
-use crate::id::{FeedName, Offset, TargetKey};
+use crate::id::{Offset, TargetKey};
 use crate::policy::backoff::Backoff;
-use crate::policy::runs::Runs;
 use crate::runtime::Env;
 use crate::settings::{Lane, TargetSettings};
 
-pub(crate) use post::{Depth, Post};
+pub(crate) use control::Control;
+pub(crate) use post::Post;
+pub(crate) use status::Live;
 
 pub use base::REFUSES_ALL;
 pub use control::{Answer, Ask, NotReplayed, Order, Replay, RunReport, TicketAction};
 pub use status::{Mailbox, Panic, Phase, RateStatus, TargetStatus};
 
 use base::Base;
-use control::Control;
 
 /// How many signals may wait. Each carries the latest state, so a refused one is not a lost one.
 const MAILBOX: usize = 16;
 
-/// Everything that one incarnation starts with.
+/// What one actor is given, and keeps for its incarnations.
 pub(crate) struct Start {
     pub key: TargetKey,
-    pub feed: FeedName,
-    pub settings: Rc<TargetSettings>,
+    pub settings: Arc<TargetSettings>,
     pub env: Rc<Env>,
-    pub status: Rc<RefCell<TargetStatus>>,
-    pub runs: Rc<RefCell<Runs>>,
-    /// Tells the supervisor that the account of runs may be closed.
-    pub quiet: Rc<tokio::sync::Notify>,
-    pub frontier: Offset,
-    pub paused: bool,
-    /// Something was mended: it tries at once, whatever the circuit says.
-    pub fresh: bool,
-    /// The one before was ended because its attempt did not: in words.
+    pub recipe: Rc<Common>,
+    pub status: Rc<RefCell<Live>>,
+    pub control: Control,
+    /// The attempt of the one before did not end: in words, until it is recorded.
     pub hung: Cell<Option<String>>,
-    pub depth: Depth,
+    /// How many signals wait; counted up by who sends and down by who handles.
+    pub depth: Cell<usize>,
 }
 
 pub(crate) struct Delivery {
-    start: Option<Box<Start>>,
-    control: Rc<Control>,
-    patience: Duration,
-    depth: Depth,
+    start: Rc<Start>,
     /// Tells the supervisor when this actor ends, however it ends.
     _notice: DeathNotice,
 }
 
 impl Delivery {
-    pub fn new(start: Start, notice: DeathNotice) -> Self {
-        let control = Rc::new(Control::default());
-        control.release(start.frontier);
-        control.pause(start.paused);
-        if start.fresh {
-            control.hurry();
-        }
-        let (patience, depth) = (start.settings.patience, start.depth.clone());
-        Self { start: Some(Box::new(start)), control, patience, depth, _notice: notice }
+    pub fn new(start: Rc<Start>, notice: DeathNotice) -> Self {
+        Self { start, _notice: notice }
     }
 }
 
@@ -88,8 +74,7 @@ impl Actor for Delivery {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        let Some(start) = self.start.take() else { return };
-        let work = AssertUnwindSafe(deliver(start, self.control.clone())).catch_unwind();
+        let work = AssertUnwindSafe(deliver(self.start.clone())).catch_unwind();
         ctx.spawn(work.into_actor(self).map(|ended, _, ctx| match ended {
             Ok(()) => ctx.stop(),
             // A lane has let it wait for the record of the attempt: others may have panicked since.
@@ -100,12 +85,12 @@ impl Actor for Delivery {
 
 /// The life of the actor: incarnations one after the other, until it is told to stop. An incarnation ends
 /// early when the ledger no longer takes its word; the next one asks the ledger what is true.
-async fn deliver(start: Box<Start>, control: Rc<Control>) {
+async fn deliver(start: Rc<Start>) {
     let mut backoff = Backoff::default();
-    while !control.stopping() {
+    while !start.control.stopping() {
         let before = start.status.borrow().delivered;
-        let ended = incarnation(&start, &control).await;
-        control.under_way_since(None);
+        let ended = incarnation(&start).await;
+        start.control.under_way_since(None);
         let Err(failure) = ended else { return };
         if failure.kind == FailureKind::Fenced {
             return;
@@ -113,24 +98,31 @@ async fn deliver(start: Box<Start>, control: Rc<Control>) {
         if start.status.borrow().delivered > before {
             backoff.succeeded();
         }
-        tracing::error!(delivery = %start.key, "delivery begins again: {}", failure.message);
-        start.status.borrow_mut().failed(&failure, start.env.clock.now());
-        start.runs.borrow_mut().set_busy(&start.key.target, false);
-        control.give_up(&start.key.target, &failure);
         let wait = backoff.failed(failure.retry_after, &mut rand::rng());
+        start.gives_up(&failure);
         drop(failure);
-        Box::pin(control.pause_for(wait)).await;
+        Box::pin(start.control.pause_for(wait)).await;
     }
 }
 
-async fn incarnation(start: &Start, control: &Rc<Control>) -> Ended {
-    control.under_way_since(Some(Instant::now()));
+async fn incarnation(start: &Rc<Start>) -> Ended {
+    start.control.under_way_since(Some(Instant::now()));
     // What waits for work is small: all that is needed for work is boxed, here and in the lanes.
-    let (mut base, left) = Box::pin(Base::open(start, control)).await?;
-    control.under_way_since(None);
+    let (mut base, left) = Box::pin(Base::open(start)).await?;
+    start.control.under_way_since(None);
     match &start.settings.lane {
         Lane::Requests { concurrency, max_events } => requests::run(&mut base, left, *concurrency, *max_events).await,
         Lane::Files(settings) => files::run(&mut base, left, settings).await,
+    }
+}
+
+impl Start {
+    /// Tells all who look or wait that an incarnation has ended early.
+    fn gives_up(&self, failure: &Failure) {
+        tracing::error!(delivery = %self.key, "delivery begins again: {}", failure.message);
+        self.status.borrow_mut().failed(failure, self.env.clock.now());
+        self.recipe.runs.borrow_mut().set_busy(&self.key.target, false);
+        self.control.give_up(&self.key.target, failure);
     }
 }
 
@@ -154,13 +146,14 @@ impl Handler<Signal> for Delivery {
     type Result = ();
 
     fn handle(&mut self, signal: Signal, ctx: &mut Self::Context) {
-        self.depth.set(self.depth.get().saturating_sub(1));
+        let Start { control, depth, .. } = &*self.start;
+        depth.set(depth.get().saturating_sub(1));
         match signal {
-            Signal::Release(frontier) => self.control.release(frontier),
-            Signal::RunNow(frontier, report) => self.control.run_now(frontier, report),
-            Signal::Pause(paused) => self.control.pause(paused),
-            Signal::Ask(ask) => self.control.ask(ask),
-            Signal::Stop => self.control.stop(),
+            Signal::Release(frontier) => control.release(frontier),
+            Signal::RunNow(frontier, report) => control.run_now(frontier, report),
+            Signal::Pause(paused) => control.pause(paused),
+            Signal::Ask(ask) => control.ask(ask),
+            Signal::Stop => control.stop(),
             Signal::Abort => ctx.terminate(),
         }
     }
@@ -170,8 +163,8 @@ impl Handler<Ping> for Delivery {
     type Result = Life;
 
     fn handle(&mut self, _: Ping, _: &mut Self::Context) -> Life {
-        let under_way = self.control.under_way();
-        if under_way <= self.patience {
+        let under_way = self.start.control.under_way();
+        if under_way <= self.start.settings.patience {
             return Ok(());
         }
         Err(format!("an attempt has been under way for {} s", under_way.as_secs()))

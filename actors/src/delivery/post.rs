@@ -1,19 +1,15 @@
 //! The way to a delivery: its address, with the mailbox in sight.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use actix::Addr;
 use actix::dev::SendError;
 
-use super::{Delivery, MAILBOX, Mailbox, Signal};
-
-/// How many signals wait; counted up by who sends and down by who handles.
-pub(crate) type Depth = Rc<Cell<usize>>;
+use super::{Delivery, MAILBOX, Mailbox, Signal, Start};
 
 pub(crate) struct Post {
     pub addr: Addr<Delivery>,
-    pub depth: Depth,
+    pub start: Rc<Start>,
 }
 
 impl Post {
@@ -32,10 +28,10 @@ impl Post {
     }
 
     fn count(&self) {
-        self.depth.set(self.depth.get() + 1);
+        self.start.depth.set(self.start.depth.get() + 1);
     }
 
     pub fn mailbox(&self) -> Mailbox {
-        Mailbox { depth: self.depth.get(), capacity: MAILBOX }
+        Mailbox { depth: self.start.depth.get(), capacity: MAILBOX }
     }
 }

@@ -82,35 +82,40 @@ pub struct Panic {
     pub what: String,
 }
 
-impl TargetStatus {
-    pub fn new(target: TargetName, now: Timestamp) -> Self {
-        Self {
-            target,
-            phase: Phase::Starting,
-            since: now,
-            epoch: 0,
-            checkpoint: 0,
-            backlog: 0,
-            in_flight: 0,
-            consecutive_failures: 0,
-            delivered: 0,
-            failed_attempts: 0,
-            last_error: None,
-            last_error_kind: None,
-            last_error_at: None,
-            next_attempt_at: None,
-            circuit: CircuitMemory::default(),
-            rate: None,
-            mailbox: Mailbox::default(),
-            replaying: Vec::new(),
-            held_by: None,
-            restarts: 0,
-            last_panic: None,
-            revived_at: None,
-        }
+/// What a delivery shows of itself, over all its incarnations. Small, because they are many.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    pub phase: Phase,
+    pub since: Timestamp,
+    pub epoch: Epoch,
+    pub checkpoint: Offset,
+    pub backlog: u64,
+    pub in_flight: usize,
+    pub consecutive_failures: u32,
+    pub delivered: u64,
+    pub failed_attempts: u64,
+    error: Option<Box<LastError>>,
+    pub next_attempt_at: Option<Timestamp>,
+    pub circuit: CircuitMemory,
+    pub rate: Option<RateStatus>,
+    pub replaying: Box<[u64]>,
+    pub held_by: Option<u64>,
+}
+
+#[derive(Debug)]
+struct LastError {
+    message: String,
+    /// What an earlier process has recorded has neither.
+    kind: Option<FailureKind>,
+    at: Option<Timestamp>,
+}
+
+impl Live {
+    pub fn new(now: Timestamp) -> Self {
+        Self { since: now, ..Self::default() }
     }
 
-    pub(crate) fn enter(&mut self, phase: Phase, now: Timestamp) {
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
         if self.phase != phase {
             self.phase = phase;
             self.since = now;
@@ -120,16 +125,58 @@ impl TargetStatus {
         }
     }
 
-    pub(crate) fn failed(&mut self, failure: &Failure, now: Timestamp) {
-        self.last_error = Some(failure.message.clone());
-        self.last_error_kind = Some(failure.kind);
-        self.last_error_at = Some(now);
+    pub fn failed(&mut self, failure: &Failure, now: Timestamp) {
+        let (message, kind, at) = (failure.message.clone(), Some(failure.kind), Some(now));
+        self.error = Some(Box::new(LastError { message, kind, at }));
     }
 
-    pub(crate) fn succeeded(&mut self) {
-        self.last_error = None;
-        self.last_error_kind = None;
-        self.last_error_at = None;
+    pub fn succeeded(&mut self) {
+        self.error = None;
         self.consecutive_failures = 0;
+    }
+
+    /// What the records say was its last error, unless a later one is known.
+    pub fn remember(&mut self, error: Option<&str>) {
+        let known = self.error.take();
+        let error = error.map(|error| LastError { message: error.to_owned(), kind: None, at: None });
+        self.error = known.or(error.map(Box::new));
+    }
+
+    pub fn last_error(&self) -> Option<&str> {
+        self.error.as_ref().map(|error| error.message.as_str())
+    }
+
+    /// Events delivered, and those in failed attempts.
+    pub fn counted(&self) -> (u64, u64) {
+        (self.delivered, self.failed_attempts)
+    }
+
+    /// Without what its supervisor knows: how it died.
+    pub fn snapshot(&self, target: TargetName, mailbox: Mailbox) -> TargetStatus {
+        let error = self.error.as_deref();
+        TargetStatus {
+            target,
+            phase: self.phase,
+            since: self.since,
+            epoch: self.epoch,
+            checkpoint: self.checkpoint,
+            backlog: self.backlog,
+            in_flight: self.in_flight,
+            consecutive_failures: self.consecutive_failures,
+            delivered: self.delivered,
+            failed_attempts: self.failed_attempts,
+            last_error: error.map(|error| error.message.clone()),
+            last_error_kind: error.and_then(|error| error.kind),
+            last_error_at: error.and_then(|error| error.at),
+            next_attempt_at: self.next_attempt_at,
+            circuit: self.circuit.clone(),
+            rate: self.rate,
+            mailbox,
+            replaying: self.replaying.to_vec(),
+            held_by: self.held_by,
+            restarts: 0,
+            last_panic: None,
+            revived_at: None,
+        }
     }
 }

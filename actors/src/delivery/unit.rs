@@ -59,7 +59,7 @@ pub(super) fn attempt(
 ) -> impl Future<Output = Outcome> + use<> {
     staged.tries.attempts += 1;
     let replay = staged.unit.letter.is_some();
-    let (target, feed, events) = (base.key.clone(), base.feed.clone(), staged.events.clone());
+    let (target, feed, events) = (base.key.clone(), base.recipe.feed.clone(), staged.events.clone());
     // A retry makes it again: what waits for one keeps no more than it must.
     let request = Request { target, feed, events, body: staged.body.take(), replay, seal: staged.unit.seal };
     async move {

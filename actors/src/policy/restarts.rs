@@ -31,7 +31,6 @@ pub struct Restarts {
     recent: VecDeque<Instant>,
     /// In a row: none of them was followed by a sign of health.
     quarantines: u32,
-    born: Option<Instant>,
 }
 
 impl Restarts {
@@ -39,19 +38,16 @@ impl Restarts {
         self.total
     }
 
-    pub fn started(&mut self, now: Instant) {
-        self.born = Some(now);
-    }
-
     /// It does its work: the next quarantine is a first one.
     pub fn works(&mut self) {
         self.quarantines = 0;
     }
 
-    /// Counts a death. The back-off doubles with each death of the last minute.
-    pub fn died(&mut self, now: Instant) -> Verdict {
+    /// Counts the death of one that was started when it was `born`. The back-off doubles with each death of the last
+    /// minute.
+    pub fn died(&mut self, born: Option<Instant>, now: Instant) -> Verdict {
         self.total += 1;
-        if self.born.take().is_some_and(|born| now.duration_since(born) >= WELL) {
+        if born.is_some_and(|born| now.duration_since(born) >= WELL) {
             self.works();
         }
         self.recent.retain(|&at| now.duration_since(at) < WINDOW);
@@ -79,12 +75,12 @@ mod tests {
         let (mut restarts, start) = (Restarts::default(), Instant::now());
         let mut now = start;
         let mut live = |(life, works): &(Duration, bool)| {
-            restarts.started(now);
+            let born = Some(now);
             now += *life;
             if *works {
                 restarts.works();
             }
-            let (died, verdict) = (now - start, restarts.died(now));
+            let (died, verdict) = (now - start, restarts.died(born, now));
             let (Restart(wait) | Quarantine(wait)) = verdict;
             now += wait;
             (died, verdict)

@@ -74,20 +74,17 @@ impl RecipeSupervisor {
             // Of no effect on one that has ended.
             late.order(Signal::Abort);
         }
-        self.runs.borrow_mut().set_busy(&name, false);
+        self.common.runs.borrow_mut().set_busy(&name, false);
         if child.told_to_stop {
             return self.target_ended(ctx, &name);
         }
         if child.status.borrow().delivered > child.delivered {
-            child.watch.restarts.works();
+            child.watch.works();
         }
         let now = self.env.clock.now();
         let verdict = child.watch.died(between, why, now);
         {
             let mut status = child.status.borrow_mut();
-            status.restarts = child.watch.restarts.total();
-            status.last_panic = child.watch.last_panic.clone();
-            status.revived_at = child.watch.revived_at;
             status.in_flight = 0;
             let quarantined = matches!(verdict, Verdict::Quarantine(_));
             status.enter(if quarantined { Phase::Quarantined } else { Phase::Down }, now);
@@ -119,7 +116,7 @@ impl RecipeSupervisor {
             }
             None => {
                 self.targets.remove(name);
-                self.runs.borrow_mut().leave(name);
+                self.common.runs.borrow_mut().leave(name);
                 self.finish_if_empty(ctx);
             }
         }
@@ -144,7 +141,7 @@ impl RecipeSupervisor {
     /// Opens the ticket. A quarantine that can't be recorded is one all the same; the next one tries again.
     fn record_quarantine(&mut self, ctx: &mut Context<Self>, name: &TargetName, pause: Duration) {
         let Some(child) = self.targets.get(name) else { return };
-        let (deaths, last_error) = (child.watch.restarts.total(), child.watch.last_words().to_owned());
+        let (deaths, last_error) = (child.watch.restarts(), child.watch.last_words().to_owned());
         let reason = format!(
             "its actor died {deaths} times, too often within a minute; it is started again after {} min, or when it is revived: {last_error}",
             pause.as_secs() / 60
@@ -177,7 +174,7 @@ impl RecipeSupervisor {
 async fn open_ticket(env: Rc<Env>, feed: FeedName, key: TargetKey, mut ticket: Entry) -> Result<Epoch, Failure> {
     let opened = env.ledger.open(&key).await?;
     if let Entry::TicketOpened { backlog, .. } = &mut ticket {
-        *backlog = opened.settled.waiting(*env.log.head(&feed).borrow());
+        *backlog = opened.settled.waiting(env.log.head(&feed).get());
     }
     env.ledger.commit(&key, opened.epoch, vec![ticket]).await?;
     Ok(opened.epoch)
@@ -194,7 +191,7 @@ impl RecipeSupervisor {
             self.visit(ctx, &addr, round, None, generation);
         }
         let mut visits = Vec::new();
-        let frontier = self.frontier.get();
+        let frontier = self.common.frontier.get();
         for (name, child) in self.targets.iter_mut() {
             if let Some(post) = child.post.as_ref().filter(|_| child.behind) {
                 child.behind = post.tell(Signal::Release(frontier)).is_err();

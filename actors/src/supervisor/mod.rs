@@ -13,18 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
-    WrapFuture,
-};
-use tokio::sync::{Notify, oneshot};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::delivery::{self, Delivery, Mailbox, Post, Signal, TargetStatus};
+use crate::common::{Common, Quiet};
+use crate::delivery::{self, Control, Delivery, Live, Mailbox, Post, Signal, TargetStatus};
 use crate::few::Few;
 use crate::guard::DeathNotice;
-use crate::id::{Offset, TargetKey, TargetName, Timestamp};
-use crate::policy::runs::Runs;
+use crate::id::{Offset, TargetKey, TargetName};
 use crate::ports::Schedule;
 use crate::reader::{self, FeedReader, ReaderStatus, RunDue};
 use crate::runtime::Env;
@@ -48,12 +45,9 @@ pub struct RecipeSupervisor {
     env: Rc<Env>,
     reader: ReaderChild,
     targets: Few<TargetName, Box<Child>>,
-    frontier: Rc<Cell<Offset>>,
+    common: Rc<Common>,
     /// What the next supervisor begins with, should this one die.
     released: Arc<AtomicU64>,
-    last_run: Rc<Cell<Timestamp>>,
-    runs: Rc<RefCell<Runs>>,
-    quiet: Rc<Notify>,
     account_since: Instant,
     generations: u64,
     /// It ends when its last child has.
@@ -62,8 +56,8 @@ pub struct RecipeSupervisor {
 }
 
 struct Child {
-    settings: Rc<TargetSettings>,
-    status: Rc<RefCell<TargetStatus>>,
+    settings: Arc<TargetSettings>,
+    status: Rc<RefCell<Live>>,
     watch: Watch,
     post: Option<Post>,
     /// How much had been delivered when it was started.
@@ -76,7 +70,7 @@ struct Child {
     ticket: Option<SpawnHandle>,
     told_to_stop: bool,
     /// What takes its place when it has ended; `None` in a child that was told to stop: nothing.
-    next: Option<Rc<TargetSettings>>,
+    next: Option<Arc<TargetSettings>>,
     /// Who wants to know that it has ended for good.
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -96,17 +90,14 @@ impl RecipeSupervisor {
         released: Arc<AtomicU64>,
         notice: DeathNotice,
     ) -> Self {
-        let last_run = Rc::new(Cell::new(env.clock.now()));
+        let common = Common::new(settings.feed.clone(), released.load(Ordering::Relaxed), env.clock.now());
         Self {
             settings,
             env,
             reader: ReaderChild::default(),
             targets: Few::default(),
-            frontier: Rc::new(Cell::new(released.load(Ordering::Relaxed))),
+            common: Rc::new(common),
             released,
-            last_run,
-            runs: Rc::default(),
-            quiet: Rc::default(),
             account_since: Instant::now(),
             generations: 0,
             stopping: false,
@@ -125,15 +116,12 @@ impl RecipeSupervisor {
         self.reader.watch.started(generation);
         let start = reader::Start {
             env: self.env.clone(),
-            feed: self.settings.feed.clone(),
+            recipe: self.common.clone(),
             schedule: self.settings.schedule.clone(),
-            frontier: self.frontier.clone(),
-            last_run: self.last_run.clone(),
             status: self.reader.status.clone(),
-            due: ctx.address().recipient(),
+            due: ctx.address().downgrade().recipient(),
         };
-        let supervisor = ctx.address();
-        let notice = DeathNotice::new(move |why| supervisor.do_send(Died { child: None, generation, why }));
+        let notice = notice(ctx, None, generation);
         self.reader.addr = Some(FeedReader::new(start, notice).start());
     }
 
@@ -147,31 +135,24 @@ impl RecipeSupervisor {
         }
         child.watch.started(generation);
         child.told_to_stop = false;
-        child.status.borrow_mut().revived_at = None;
         child.delivered = child.status.borrow().delivered;
-        let depth = delivery::Depth::default();
         let start = delivery::Start {
             key: TargetKey { recipe: self.settings.id.clone(), target: name.clone() },
-            feed: self.settings.feed.clone(),
             settings: child.settings.clone(),
             env: self.env.clone(),
+            recipe: self.common.clone(),
             status: child.status.clone(),
-            runs: self.runs.clone(),
-            quiet: self.quiet.clone(),
-            frontier: self.frontier.get(),
-            paused: self.settings.paused,
-            fresh,
+            control: Control::new(self.common.frontier.get(), self.settings.paused, fresh),
             hung: Cell::new(child.hung.take()),
-            depth: depth.clone(),
+            depth: Cell::default(),
         };
-        let (supervisor, died) = (ctx.address(), Some(name.clone()));
-        let notice = DeathNotice::new(move |why| supervisor.do_send(Died { child: died, generation, why }));
-        child.post = Some(Post { addr: Delivery::new(start, notice).start(), depth });
+        let (start, notice) = (Rc::new(start), notice(ctx, Some(name.clone()), generation));
+        child.post = Some(Post { addr: Delivery::new(start.clone(), notice).start(), start });
     }
 
-    fn add_target(&mut self, ctx: &mut Context<Self>, settings: Rc<TargetSettings>) {
+    fn add_target(&mut self, ctx: &mut Context<Self>, settings: Arc<TargetSettings>) {
         let name = settings.name.clone();
-        let status = Rc::new(RefCell::new(TargetStatus::new(name.clone(), self.env.clock.now())));
+        let status = Rc::new(RefCell::new(Live::new(self.env.clock.now())));
         let child = Child {
             settings,
             status,
@@ -190,7 +171,7 @@ impl RecipeSupervisor {
     }
 
     /// Tells a child to finish what is in flight; `next` takes its place.
-    fn stop_target(&mut self, ctx: &mut Context<Self>, name: &TargetName, next: Option<Rc<TargetSettings>>) {
+    fn stop_target(&mut self, ctx: &mut Context<Self>, name: &TargetName, next: Option<Arc<TargetSettings>>) {
         let Some(child) = self.targets.get_mut(name) else { return };
         child.told_to_stop = true;
         child.next = next;
@@ -204,14 +185,15 @@ impl RecipeSupervisor {
 
     fn release(&mut self, frontier: Offset) {
         self.close_account(ACCOUNT);
-        self.frontier.set(self.frontier.get().max(frontier));
-        self.released.store(self.frontier.get(), Ordering::Relaxed);
-        self.env.witness.released(&self.settings.id, self.frontier.get());
+        let frontier = self.common.frontier.get().max(frontier);
+        self.common.frontier.set(frontier);
+        self.released.store(frontier, Ordering::Relaxed);
+        self.env.witness.released(&self.settings.id, frontier);
         for (name, child) in self.targets.iter_mut() {
             if let Some(post) = child.post.as_ref().filter(|post| post.addr.connected()) {
-                self.runs.borrow_mut().set_busy(name, true);
+                self.common.runs.borrow_mut().set_busy(name, true);
                 // Full of other signals: it is told with the next round.
-                child.behind = post.tell(Signal::Release(self.frontier.get())).is_err();
+                child.behind = post.tell(Signal::Release(frontier)).is_err();
             }
         }
     }
@@ -220,7 +202,7 @@ impl RecipeSupervisor {
     fn close_account(&mut self, at_least: Duration) {
         let scheduled = !matches!(self.settings.schedule, Schedule::OnChange);
         if scheduled || self.account_since.elapsed() >= at_least {
-            let (completed, failed) = self.runs.borrow_mut().close();
+            let (completed, failed) = self.common.runs.borrow_mut().close();
             self.env.witness.ran(&self.settings.id, completed, failed);
             self.account_since = Instant::now();
         }
@@ -228,25 +210,29 @@ impl RecipeSupervisor {
 
     fn snapshot(&self) -> RecipeSnapshot {
         let mut reader = self.reader.status.borrow().clone();
-        reader.restarts = self.reader.watch.restarts.total();
+        reader.restarts = self.reader.watch.restarts();
         RecipeSnapshot {
             id: self.settings.id.clone(),
             revision: self.settings.revision,
             feed: self.settings.feed.clone(),
             paused: self.settings.paused,
-            frontier: self.frontier.get(),
+            frontier: self.common.frontier.get(),
             reader,
             targets: self.targets.values().map(|child| self.target_status(child)).collect(),
         }
     }
 
     fn target_status(&self, child: &Child) -> TargetStatus {
-        let mut status = child.status.borrow().clone();
-        status.mailbox = child.mailbox();
+        let mut status = TargetStatus {
+            restarts: child.watch.restarts(),
+            last_panic: child.watch.last_panic().cloned(),
+            revived_at: child.watch.revived_at(),
+            ..child.status.borrow().snapshot(child.settings.name.clone(), child.mailbox())
+        };
         if child.post.is_none() {
             // Nobody counts for it.
-            let head = *self.env.log.head(&self.settings.feed).borrow();
-            status.backlog = self.runs.borrow().waiting(&status.target, head).unwrap_or(status.backlog);
+            let head = self.env.log.head(&self.settings.feed).get();
+            status.backlog = self.common.runs.borrow().waiting(&status.target, head).unwrap_or(status.backlog);
         }
         status
     }
@@ -279,13 +265,13 @@ impl Actor for RecipeSupervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.common.supervised_by(ctx.address().downgrade().recipient());
         self.start_reader(ctx);
         let settings = self.settings.clone();
         for target in &settings.targets {
-            self.add_target(ctx, Rc::new(target.clone()));
+            self.add_target(ctx, target.clone());
         }
         ctx.run_later(watch::ROUND, Self::round);
-        ctx.spawn(close_when_quiet(self.quiet.clone(), ctx.address()).into_actor(self).map(|(), _, _| ()));
     }
 }
 
@@ -308,24 +294,22 @@ impl Child {
     }
 }
 
-/// A run ends when nothing is in flight in any target.
-async fn close_when_quiet(quiet: Rc<Notify>, supervisor: Addr<RecipeSupervisor>) {
-    loop {
-        quiet.notified().await;
-        if supervisor.send(Quiet).await.is_err() {
-            return;
+/// Tells of a child's end. Nothing of the supervisor is held for it: of one that is gone nobody wants to know.
+fn notice(ctx: &Context<RecipeSupervisor>, child: Option<TargetName>, generation: u64) -> DeathNotice {
+    let supervisor = ctx.address().downgrade();
+    DeathNotice::new(move |why| {
+        if let Some(supervisor) = supervisor.upgrade() {
+            supervisor.do_send(Died { child, generation, why });
         }
-    }
+    })
 }
 
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Quiet;
-
+/// A run ends when nothing is in flight in any target.
 impl Handler<Quiet> for RecipeSupervisor {
     type Result = ();
     fn handle(&mut self, _: Quiet, _: &mut Self::Context) {
-        let quiet = self.runs.borrow().is_quiet();
+        self.common.heard();
+        let quiet = self.common.runs.borrow().is_quiet();
         if quiet {
             self.close_account(Duration::ZERO);
         }

@@ -1,7 +1,6 @@
 //! What a supervisor can be told and asked: new settings, run now, answers of humans, the end.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::dev::SendError;
@@ -33,21 +32,21 @@ impl Handler<Reconfigure> for RecipeSupervisor {
         let old = std::mem::replace(&mut self.settings, settings);
         if new_schedule && let Some(reader) = self.reader.addr.take() {
             reader.do_send(reader::Stop);
-            self.last_run.set(self.env.clock.now());
+            self.common.last_run.set(self.env.clock.now());
             self.start_reader(ctx);
         }
         let settings = self.settings.clone();
-        let wanted: BTreeMap<&TargetName, &TargetSettings> =
+        let wanted: BTreeMap<&TargetName, &Arc<TargetSettings>> =
             settings.targets.iter().map(|target| (&target.name, target)).collect();
         for name in self.targets.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect::<Vec<_>>() {
             self.stop_target(ctx, &name, None);
         }
         for (name, target) in wanted {
             match self.targets.get_mut(name) {
-                None => self.add_target(ctx, Rc::new(target.clone())),
-                Some(child) if child.told_to_stop => child.next = Some(Rc::new(target.clone())),
-                Some(child) if *child.settings != *target => {
-                    self.stop_target(ctx, name, Some(Rc::new(target.clone())));
+                None => self.add_target(ctx, target.clone()),
+                Some(child) if child.told_to_stop => child.next = Some(target.clone()),
+                Some(child) if child.settings != *target => {
+                    self.stop_target(ctx, name, Some(target.clone()));
                 }
                 Some(_) => {}
             }
@@ -73,7 +72,7 @@ impl Handler<Reload> for RecipeSupervisor {
         self.env = make();
         let settings = self.settings.clone();
         for target in &settings.targets {
-            self.stop_target(ctx, &target.name, Some(Rc::new(target.clone())));
+            self.stop_target(ctx, &target.name, Some(target.clone()));
         }
     }
 }
@@ -87,10 +86,10 @@ impl Handler<RunNow> for RecipeSupervisor {
     type Result = ResponseFuture<Vec<RunReport>>;
 
     fn handle(&mut self, _: RunNow, _: &mut Self::Context) -> Self::Result {
-        let head = *self.env.log.head(&self.settings.feed).borrow();
-        self.last_run.set(self.env.clock.now());
+        let head = self.env.log.head(&self.settings.feed).get();
+        self.common.last_run.set(self.env.clock.now());
         self.release(head);
-        let frontier = self.frontier.get();
+        let frontier = self.common.frontier.get();
         let asked: Vec<_> = self
             .targets
             .iter()
@@ -134,7 +133,7 @@ impl Child {
     }
 
     pub(super) fn is_quarantined(&self) -> bool {
-        self.post.is_none() && self.watch.revived_at.is_some()
+        self.post.is_none() && self.watch.revived_at().is_some()
     }
 }
 

@@ -79,8 +79,8 @@ impl Handler<Branch> for RecipeSupervisor {
         let watch = &self.reader.watch;
         let state = if self.reader.addr.is_some() { State::Running } else { State::Restarting };
         let reader = ActorSnapshot {
-            restarts: watch.restarts.total(),
-            last_panic: watch.last_panic.clone(),
+            restarts: watch.restarts(),
+            last_panic: watch.last_panic().cloned(),
             ..ActorSnapshot::new(self.settings.feed.as_str(), Kind::FeedReader, state)
         };
         std::iter::once(reader).chain(self.targets.values().map(|child| child.as_actor())).collect()
@@ -92,18 +92,18 @@ impl Child {
         match () {
             () if self.told_to_stop => State::Stopping,
             () if self.post.is_some() => State::Running,
-            () if self.watch.revived_at.is_some() => State::Quarantined,
+            () if self.watch.revived_at().is_some() => State::Quarantined,
             () => State::Restarting,
         }
     }
 
     fn as_actor(&self) -> ActorSnapshot {
         ActorSnapshot {
-            restarts: self.watch.restarts.total(),
+            restarts: self.watch.restarts(),
             epoch: Some(self.status.borrow().epoch),
-            last_panic: self.watch.last_panic.clone(),
+            last_panic: self.watch.last_panic().cloned(),
             mailbox: Some(self.mailbox()),
-            revived_at: self.watch.revived_at,
+            revived_at: self.watch.revived_at(),
             ..ActorSnapshot::new(self.settings.name.as_str(), Kind::Delivery, self.state())
         }
     }

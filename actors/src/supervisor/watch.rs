@@ -20,12 +20,19 @@ const ROUNDS: u32 = 2;
 pub(crate) struct Watch {
     /// Which incarnation is meant: what an older one's notice says is of no interest.
     pub generation: u64,
-    pub restarts: Restarts,
-    pub last_panic: Option<Panic>,
-    /// It is down for longer than a back-off: when that ends by itself.
-    pub revived_at: Option<Timestamp>,
+    born: Option<Instant>,
+    /// `None` in one that has never died, as most: they are many.
+    deaths: Option<Box<Deaths>>,
     /// A ping has been out for so many rounds.
     unanswered: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Deaths {
+    restarts: Restarts,
+    last_panic: Option<Panic>,
+    /// It is down for longer than a back-off: when that ends by itself.
+    revived_at: Option<Timestamp>,
 }
 
 /// What is to be done with a child in this round.
@@ -39,29 +46,53 @@ pub(crate) enum Round {
 impl Watch {
     pub fn started(&mut self, generation: u64) {
         self.generation = generation;
-        self.revived_at = None;
         self.unanswered = None;
-        self.restarts.started(Instant::now());
+        self.born = Some(Instant::now());
+        if let Some(deaths) = &mut self.deaths {
+            deaths.revived_at = None;
+        }
     }
 
     /// It died; `generation` is its name until it is started again.
     pub fn died(&mut self, generation: u64, why: Option<String>, now: Timestamp) -> Verdict {
         self.generation = generation;
         self.unanswered = None;
+        let deaths = self.deaths.get_or_insert_default();
         if let Some(what) = why {
-            self.last_panic = Some(Panic { at: now, what });
+            deaths.last_panic = Some(Panic { at: now, what });
         }
-        let verdict = self.restarts.died(Instant::now());
-        self.revived_at = match verdict {
+        let verdict = deaths.restarts.died(self.born.take(), Instant::now());
+        deaths.revived_at = match verdict {
             Verdict::Restart(_) => None,
             Verdict::Quarantine(pause) => Some(now.plus(pause)),
         };
         verdict
     }
 
+    /// It does its work: the next quarantine is a first one.
+    pub fn works(&mut self) {
+        if let Some(deaths) = &mut self.deaths {
+            deaths.restarts.works();
+        }
+    }
+
+    /// How often it died.
+    pub fn restarts(&self) -> u64 {
+        self.deaths.as_ref().map_or(0, |deaths| deaths.restarts.total())
+    }
+
+    pub fn last_panic(&self) -> Option<&Panic> {
+        self.deaths.as_ref()?.last_panic.as_ref()
+    }
+
+    /// It is down for longer than a back-off: when that ends by itself.
+    pub fn revived_at(&self) -> Option<Timestamp> {
+        self.deaths.as_ref()?.revived_at
+    }
+
     /// What it died of last.
     pub fn last_words(&self) -> &str {
-        self.last_panic.as_ref().map_or("it ended by itself", |panic| &panic.what)
+        self.last_panic().map_or("it ended by itself", |panic| &panic.what)
     }
 
     pub fn round(&mut self) -> Round {

@@ -17,7 +17,7 @@ use hms_actors::supervisor::{AskTarget, RecipeSupervisor};
 use tokio::sync::oneshot;
 
 use crate::fakes::{Answer, World, key};
-use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start};
+use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start, target};
 
 pub fn on_change(lane: Lane) -> RecipeSettings {
     recipe(Schedule::OnChange, lane)
@@ -314,7 +314,7 @@ fn no_more_requests_start_than_the_rate_allows_and_a_restart_does_not_start_over
         publish(&world, 12);
         let mut settings = on_change(REQUESTS);
         let (count, burst) = (2u32.try_into().unwrap(), 1u32.try_into().unwrap());
-        settings.targets[0].rate = Some(RateSettings { count, per: Duration::from_secs(1), burst });
+        target(&mut settings, 0).rate = Some(RateSettings { count, per: Duration::from_secs(1), burst });
         let node = start(&world);
         apply(&node, settings.clone()).await;
         pass(2).await;
@@ -478,7 +478,7 @@ fn parts_of_a_batch_that_was_tried_are_finished_in_its_revision() {
         apply(&node, on_change(lane.clone())).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         let mut changed = on_change(lane);
-        (changed.revision, changed.targets[0].revision, changed.targets[0].retries) = (2, 2, 5);
+        (changed.revision, target(&mut changed, 0).revision, target(&mut changed, 0).retries) = (2, 2, 5);
         apply(&node, changed).await;
         pass(60).await;
         assert!(world.partner.received.borrow().iter().all(|(_, revision, _)| *revision == 1));

@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hms_actors::event::{Event, Key};
 use hms_actors::failure::{Failure, FailureKind};
+use hms_actors::head::FeedHead;
 use hms_actors::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::*;
 use hms_actors::receipt::{Cause, Entry, Receipt};
 use hms_actors::runtime::Env;
 use hms_actors::settled::Settled;
 use hms_actors::work::{Place, Work};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub fn feed() -> FeedName {
@@ -42,7 +42,7 @@ pub struct FakeLog {
     pub events: RefCell<Vec<Event>>,
     /// How many of those that were read are still in memory.
     pub held: Arc<AtomicUsize>,
-    pub head: watch::Sender<Offset>,
+    pub head: FeedHead,
     pub clock: Rc<dyn Clock>,
 }
 
@@ -80,7 +80,7 @@ impl FakeLog {
             extensions: Vec::new(),
             data: Bytes::from(format!("{{\"key\":\"{key}\",\"n\":{offset}}}")),
         });
-        self.head.send_replace(offset + 1);
+        self.head.raise(offset + 1);
         offset
     }
 }
@@ -99,8 +99,8 @@ impl EventLog for FakeLog {
         let there = events.iter().filter(|e| e.offset >= from && e.offset < until).take(max_events);
         Ok(there.map(|event| self.read_once(event)).collect())
     }
-    fn head(&self, _: &FeedName) -> watch::Receiver<Offset> {
-        self.head.subscribe()
+    fn head(&self, _: &FeedName) -> FeedHead {
+        self.head.clone()
     }
 }
 
@@ -587,7 +587,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let clock: Rc<dyn Clock> = Rc::new(FakeClock(Instant::now()));
-        let (events, held, head) = (RefCell::default(), Arc::default(), watch::Sender::new(0));
+        let (events, held, head) = (RefCell::default(), Arc::default(), FeedHead::default());
         let log = Rc::new(FakeLog { events, held, head, clock: clock.clone() });
         let ledger = Rc::new(FakeLedger::default());
         *ledger.clock.borrow_mut() = Some(clock.clone());

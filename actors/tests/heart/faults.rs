@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hms_actors::event::{Event, Key};
 use hms_actors::failure::{Failure, FailureKind};
+use hms_actors::head::FeedHead;
 use hms_actors::id::{Epoch, FeedName, Offset, RecipeId, Revision, TargetKey, TargetName, Timestamp};
 use hms_actors::ports::*;
 use hms_actors::receipt::Entry;
 use hms_actors::runtime::Env;
 use hms_actors::work::Work;
-use tokio::sync::watch;
 
 use crate::fakes::{World, key};
 
@@ -82,7 +82,7 @@ impl EventLog for Faults {
         }
         self.gis.log.read(feed, from, until, max_events, max_bytes).await
     }
-    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
+    fn head(&self, feed: &FeedName) -> FeedHead {
         self.gis.log.head(feed)
     }
 }

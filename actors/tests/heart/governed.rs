@@ -17,11 +17,11 @@ use proptest::prelude::*;
 
 use crate::failures::{answer, circuit_changes, dead, fails, files, on_change, publish, replay, sorted, status};
 use crate::fakes::{Answer, World};
-use crate::lanes::{REQUESTS, apply, pass, simulated, start};
+use crate::lanes::{REQUESTS, apply, pass, simulated, start, target};
 
 fn gives_up(lane: Lane) -> RecipeSettings {
     let mut recipe = on_change(lane);
-    recipe.targets[0].on_deny = OnDeny::DeadLetter;
+    target(&mut recipe, 0).on_deny = OnDeny::DeadLetter;
     recipe
 }
 
@@ -354,7 +354,7 @@ fn what_is_begun_is_asked_about_as_its_own_revision_has_it() {
         apply(&node, on_change(REQUESTS)).await;
         once().await;
         let mut newer = on_change(REQUESTS);
-        (newer.revision, newer.targets[0].revision) = (2, 2);
+        (newer.revision, target(&mut newer, 0).revision) = (2, 2);
         apply(&node, newer).await;
         pass(60).await;
         world.log.publish("new");

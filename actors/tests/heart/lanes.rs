@@ -1,6 +1,7 @@
 //! Deliveries under their supervisor, in simulated time: order per key, settling, failures, restarts, answers.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -42,7 +43,7 @@ impl OneThread {
 
 pub fn start(world: &World) -> Addr<Node> {
     let env = OneThread(world.env.clone());
-    Node::new(std::sync::Arc::new(move || env.env()), Vec::new()).start()
+    Node::new(Arc::new(move || env.env()), Vec::new()).start()
 }
 
 pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
@@ -56,7 +57,19 @@ pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
         on_deny: OnDeny::Hold,
         lane,
     };
-    RecipeSettings { id: key().recipe, revision: 1, feed: feed(), schedule, targets: vec![target], paused: false }
+    RecipeSettings {
+        id: key().recipe,
+        revision: 1,
+        feed: feed(),
+        schedule,
+        targets: vec![target.into()],
+        paused: false,
+    }
+}
+
+/// To be changed before it is applied.
+pub fn target(settings: &mut RecipeSettings, at: usize) -> &mut TargetSettings {
+    Arc::make_mut(&mut settings.targets[at])
 }
 
 pub const REQUESTS: Lane = Lane::Requests { concurrency: 4, max_events: 1 };
@@ -190,7 +203,7 @@ fn what_was_tried_is_finished_in_its_own_revision_and_the_rest_goes_in_the_new_o
         pass(1).await;
         world.log.publish("b");
         let mut changed = recipe(Schedule::OnChange, REQUESTS);
-        (changed.revision, changed.targets[0].revision) = (2, 2);
+        (changed.revision, target(&mut changed, 0).revision) = (2, 2);
         apply(&node, changed).await;
         pass(600).await;
         let received = world.partner.received.borrow();
@@ -215,7 +228,7 @@ fn what_was_begun_but_never_tried_belongs_to_the_new_revision() {
         apply(&node, recipe(Schedule::OnChange, one_at_a_time.clone())).await;
         pass(1).await;
         let mut changed = recipe(Schedule::OnChange, one_at_a_time);
-        (changed.revision, changed.targets[0].revision) = (2, 2);
+        (changed.revision, target(&mut changed, 0).revision) = (2, 2);
         apply(&node, changed).await;
         pass(60).await;
         let revisions: Vec<u32> = world.partner.received.borrow().iter().map(|(_, revision, _)| *revision).collect();
@@ -319,7 +332,7 @@ fn what_may_have_been_sent_stays_in_its_revision_over_two_changes() {
         // Taken up again, but not sent, before the next change.
         settings.paused = true;
         for revision in [2, 3] {
-            (settings.revision, settings.targets[0].revision) = (revision, revision);
+            (settings.revision, target(&mut settings, 0).revision) = (revision, revision);
             apply(&node, settings.clone()).await;
             pass(60).await;
         }
@@ -479,7 +492,7 @@ fn a_target_that_is_removed_ends_and_one_that_is_added_begins() {
         let node = start(&world);
         let mut settings = recipe(Schedule::OnChange, REQUESTS);
         apply(&node, settings.clone()).await;
-        settings.targets[0].name = TargetName::parse("crews").unwrap();
+        target(&mut settings, 0).name = TargetName::parse("crews").unwrap();
         let supervisor = apply(&node, settings).await;
         pass(60).await;
         let names: Vec<String> = look(&supervisor).await.targets.iter().map(|t| t.target.to_string()).collect();

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use hms_actors::delivery::{Answer as TicketAnswer, Ask, NotReplayed, Order, Replay, TicketAction};
 use hms_actors::event::Event;
 use hms_actors::failure::Failure;
+use hms_actors::head::FeedHead;
 use hms_actors::id::{FeedName, Offset, Timestamp};
 use hms_actors::node::Shutdown;
 use hms_actors::policy::circuit::CircuitOrder;
@@ -16,10 +17,10 @@ use hms_actors::ports::{Clock, EventLog, Schedule};
 use hms_actors::receipt::{Cause, Entry};
 use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDoubt, RecipeSettings, WriteMode};
 use hms_actors::supervisor::{AskTarget, RecipeSupervisor};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::fakes::{Answer, World, key};
-use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start};
+use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start, target};
 
 fn on_change(lane: Lane) -> RecipeSettings {
     recipe(Schedule::OnChange, lane)
@@ -84,7 +85,7 @@ fn halves_are_never_in_flight_together_after_batches_became_smaller() {
         // What is accepted takes long from now on; the batch is split, its first half in flight or waiting.
         world.partner.script.borrow_mut().extend((0..9).map(|_| Answer::AcceptAfter(Duration::from_secs(10))));
         let mut changed = on_change(Lane::Requests { concurrency: 4, max_events: 4 });
-        (changed.revision, changed.targets[0].revision) = (2, 2);
+        (changed.revision, target(&mut changed, 0).revision) = (2, 2);
         drop(supervisor);
         let supervisor = apply(&node, changed).await;
         println!("work: {:?}", world.ledger.work.borrow());
@@ -130,7 +131,7 @@ fn what_was_begun_keeps_its_seal_over_retries_halves_and_a_restart_and_new_work_
         world.partner.seal.set(2);
         drop(supervisor);
         let mut changed = on_change(Lane::Requests { concurrency: 1, max_events: 4 });
-        (changed.revision, changed.targets[0].revision) = (2, 2);
+        (changed.revision, target(&mut changed, 0).revision) = (2, 2);
         let _supervisor = apply(&node, changed).await;
         pass(60).await;
         // The whole, once more; its halves; and then what is new.
@@ -221,7 +222,7 @@ impl EventLog for FailingLog {
         }
         self.inner.read(feed, from, until, n, bytes).await
     }
-    fn head(&self, feed: &FeedName) -> watch::Receiver<Offset> {
+    fn head(&self, feed: &FeedName) -> FeedHead {
         self.inner.head(feed)
     }
 }
@@ -321,7 +322,7 @@ fn rows_after_a_skip_wait_for_a_late_write() {
         // connect, length, anchor, length, then the write is cut.
         world.disk.borrow_mut().fuse = Some(5);
         let mut settings = on_change(files());
-        settings.targets[0].retries = 1;
+        target(&mut settings, 0).retries = 1;
         let supervisor = apply(&start(&world), settings).await;
         let t0 = tokio::time::Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -437,7 +438,7 @@ fn a_split_and_then_a_smaller_batch_keep_the_order_of_a_key() {
         let supervisor = apply(&node, on_change(Lane::Requests { concurrency: 4, max_events: 8 })).await;
         pass(1).await;
         let mut changed = on_change(Lane::Requests { concurrency: 4, max_events: 4 });
-        (changed.revision, changed.targets[0].revision) = (2, 2);
+        (changed.revision, target(&mut changed, 0).revision) = (2, 2);
         apply(&node, changed).await;
         pass(100).await;
         let status = look(&supervisor).await.targets.remove(0);
@@ -458,7 +459,7 @@ fn what_is_due_behind_a_replay_that_backs_off_waits_without_spinning() {
         world.partner.refuses.borrow_mut().insert(0, Failure::refused("422"));
         world.partner.refuses.borrow_mut().insert(1, Failure::refused("422"));
         let mut settings = on_change(REQUESTS);
-        settings.targets[0].retries = 8;
+        target(&mut settings, 0).retries = 8;
         let supervisor = apply(&start(&world), settings).await;
         pass(1).await;
         world.log.publish("K");

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::fakes::{Answer, World, key};
 use crate::faults::{Faults, sibling, two_targets};
-use crate::lanes::{REQUESTS, apply, files, look, recipe, simulated, start};
+use crate::lanes::{REQUESTS, apply, files, look, recipe, simulated, start, target};
 
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -30,11 +30,10 @@ async fn pass(seconds: u64) {
 /// failed attempt, and the usual three of them are an outage.
 fn both() -> RecipeSettings {
     let mut settings = recipe(Schedule::OnChange, REQUESTS);
-    settings.targets[0].circuit.failures = 1_000;
-    settings.targets[0].retries = 1_000;
-    let mut crews = settings.targets[0].clone();
-    crews.name = sibling();
-    settings.targets.insert(0, crews);
+    target(&mut settings, 0).circuit.failures = 1_000;
+    target(&mut settings, 0).retries = 1_000;
+    settings.targets.insert(0, settings.targets[0].clone());
+    target(&mut settings, 0).name = sibling();
     settings
 }
 
@@ -179,7 +178,7 @@ fn a_panic_outside_of_attempts_is_quarantined_too_and_new_settings_end_that() {
         assert_eq!((crews.ledger.delivered(), gis.ledger.open_causes()), (vec![0], vec![Cause::Quarantine]));
         faults.keys_panic.set(false);
         let mut mended = both();
-        (mended.revision, mended.targets[1].revision) = (2, 2);
+        (mended.revision, target(&mut mended, 1).revision) = (2, 2);
         apply(&node, mended).await;
         pass(1).await;
         assert_eq!(gis.ledger.delivered(), [0]);
@@ -233,8 +232,8 @@ fn a_target_that_waits_for_long_does_not_hang() {
         let (gis, _, faults) = two_targets();
         let node = start(&gis);
         let mut settings = both();
-        settings.targets[0].lane = files();
-        settings.targets[1].circuit.failures = 3;
+        target(&mut settings, 0).lane = files();
+        target(&mut settings, 1).circuit.failures = 3;
         apply(&node, settings).await;
         pass(7_200).await;
         gis.partner.script.borrow_mut().extend((0..50).map(|_| Answer::Fail(Failure::transient("refused"))));
@@ -417,7 +416,7 @@ fn mended_settings_or_a_reload_are_tried_at_once_whatever_the_open_circuit_says(
             pass(1).await;
             assert_eq!(look(&supervisor).await.targets[1].circuit.state, CircuitState::Open);
             if mend {
-                (settings.revision, settings.targets[1].revision) = (2, 2);
+                (settings.revision, target(&mut settings, 1).revision) = (2, 2);
                 apply(&node, settings.clone()).await;
             } else {
                 node.send(ReloadAll).await.unwrap();

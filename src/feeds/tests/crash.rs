@@ -288,7 +288,7 @@ async fn damage_in_a_sealed_segment_is_an_error_in_words_and_mended_by_building_
     let log = open(dir.path(), hand.options());
     assert_eq!(offsets(&log, &name("a")).await, [0].into_iter().chain(2..60).collect::<Vec<_>>());
     assert_eq!(damaged(dir.path()).len(), 1);
-    assert_eq!(*log.head(&name("a")).borrow(), 60);
+    assert_eq!(log.head(&name("a")).get(), 60);
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn a_failed_sync_is_final_and_nothing_of_it_was_shown() {
         fault.store(WORKS, Ordering::SeqCst);
         assert!(matches!(log.publish(&feed, numbered(3..6)).await, Err(PublishError::Unwritable { .. })));
         assert!(log.healthy().is_err());
-        assert_eq!((offsets(&log, &feed).await, *log.head(&feed).borrow()), (vec![0, 1, 2], 3));
+        assert_eq!((offsets(&log, &feed).await, log.head(&feed).get()), (vec![0, 1, 2], 3));
         drop(log);
         let log = open(dir.path(), hand.options());
         log.publish(&feed, numbered(0..6)).await.unwrap();

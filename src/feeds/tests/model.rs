@@ -189,7 +189,7 @@ impl Run {
         for (feed, plain) in FEEDS.iter().zip(&self.plain) {
             let feed = name(feed);
             let oldest = self.log().oldest(&feed) as usize;
-            assert_eq!(*self.log().head(&feed).borrow() as usize, plain.events.len());
+            assert_eq!(self.log().head(&feed).get() as usize, plain.events.len());
             assert!(oldest <= plain.needed(self.now), "{feed}: kept from {oldest}, needed {}", plain.needed(self.now));
             let read = all(self.log(), &feed).await;
             assert_eq!(read.len(), plain.events.len() - oldest);

@@ -102,7 +102,7 @@ impl Base {
 
     /// Says it to those who look.
     fn tell(&mut self, failure: &Failure, events: &[EventRef], attempt: u32, now: Timestamp) {
-        self.runs.borrow_mut().failed(events.iter().map(|event| event.offset));
+        self.recipe.runs.borrow_mut().failed(events.iter().map(|event| event.offset));
         self.env.witness.attempted(&self.key, Some(failure.kind), events.len() as u64);
         let mut status = self.status.borrow_mut();
         status.failed(failure, now);
@@ -134,7 +134,7 @@ impl Base {
 
     /// A human is needed, or knows already.
     pub fn ticket(&self, cause: Cause, reason: String, attempts: u32, last_error: &str) -> Entry {
-        let backlog = self.settled.waiting(*self.head.borrow());
+        let backlog = self.settled.waiting(self.head.get());
         Entry::TicketOpened { cause, reason, attempts, backlog, last_error: last_error.to_owned() }
     }
 

@@ -3,18 +3,19 @@
 //! (a reload makes one).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tokio::time::Instant;
 
 use super::Base;
-use crate::delivery::Ended;
+use crate::delivery::{Ended, Start};
 use crate::event::{Event, EventRef};
 use crate::failure::Failure;
-use crate::id::{Offset, Revision, TargetKey};
+use crate::few::Few;
+use crate::id::{Offset, Revision};
 use crate::policy::backoff::Backoff;
-use crate::ports::{Denial, Governor, Judge, Verdict};
+use crate::ports::{Denial, Judge, Verdict};
 use crate::receipt::{Cause, Entry};
 use crate::settings::OnDeny;
 
@@ -42,18 +43,16 @@ type Judged = Result<Rc<dyn Judge>, Failure>;
 
 /// The judges of a target, one for each revision that is asked about.
 pub(in crate::delivery) struct Judges {
-    governor: Rc<dyn Governor>,
-    key: TargetKey,
-    on_deny: OnDeny,
+    start: Rc<Start>,
     /// One that can't be had is asked for again when the others are dismissed.
-    known: RefCell<HashMap<Revision, Judged>>,
+    known: RefCell<Few<Revision, Judged>>,
     /// How often they were dismissed.
     generation: Cell<u64>,
 }
 
 impl Judges {
-    pub fn new(governor: Rc<dyn Governor>, key: TargetKey, on_deny: OnDeny) -> Rc<Self> {
-        Rc::new(Self { governor, key, on_deny, known: RefCell::default(), generation: Cell::default() })
+    pub fn new(start: Rc<Start>) -> Rc<Self> {
+        Rc::new(Self { start, known: RefCell::default(), generation: Cell::default() })
     }
 
     /// Another one when others are asked.
@@ -65,7 +64,7 @@ impl Judges {
     pub fn no_to(&self, revision: Revision, event: &Event) -> Option<No> {
         match self.verdict(revision, event) {
             Verdict::Allow => None,
-            Verdict::Deny(denial) => Some(No { denial, gives_up: self.on_deny == OnDeny::DeadLetter }),
+            Verdict::Deny(denial) => Some(No { denial, gives_up: self.start.settings.on_deny == OnDeny::DeadLetter }),
             // Nothing is given up because the node can't tell.
             Verdict::CannotTell { words } => {
                 Some(No { denial: Denial { policies: Vec::new(), words }, gives_up: false })
@@ -75,7 +74,8 @@ impl Judges {
 
     fn verdict(&self, revision: Revision, event: &Event) -> Verdict {
         let mut known = self.known.borrow_mut();
-        match known.entry(revision).or_insert_with(|| self.governor.judge(&self.key, revision)) {
+        let Start { env, key, .. } = &*self.start;
+        match known.or_insert_with(revision, || env.governor.judge(key, revision)) {
             Ok(judge) => judge.decide(event),
             Err(failure) => Verdict::CannotTell { words: failure.message.clone() },
         }
@@ -208,7 +208,7 @@ impl Base {
             tracing::warn!(delivery = %self.key, events = news, "not sent: {why}");
             self.env.witness.blocked(&self.key, news);
         }
-        self.runs.borrow_mut().failed(given_up.iter().map(|(offset, _)| *offset));
+        self.recipe.runs.borrow_mut().failed(given_up.iter().map(|(offset, _)| *offset));
         self.status.borrow_mut().failed_attempts += given_up.len() as u64;
         self.settle(given_up, false);
         self.wait_to_ask();

@@ -21,19 +21,19 @@ impl Base {
             status.next_attempt_at = next.map(|wait| now.plus(wait));
             status.in_flight = in_flight;
             status.checkpoint = self.settled.below();
-            status.backlog = self.settled.waiting(*self.head.borrow());
+            status.backlog = self.settled.waiting(self.head.get());
             status.held_by = self.held_by();
             status.consecutive_failures = self.circuit.failures_in_a_row();
             status.rate = self.pacer.status();
-            status.replaying = replaying;
+            status.replaying = replaying.into();
             if status.circuit != *self.circuit.memory() {
                 status.circuit = self.circuit.memory().clone();
             }
         }
-        self.runs.borrow_mut().set_busy(&self.key.target, busy || in_flight > 0);
+        self.recipe.runs.borrow_mut().set_busy(&self.key.target, busy || in_flight > 0);
         if !busy && in_flight == 0 {
             self.report();
-            self.quiet.notify_one();
+            self.recipe.quiet();
         }
     }
 
@@ -65,15 +65,15 @@ impl Base {
             return;
         }
         let status = self.status.borrow();
-        let now = (status.delivered, status.failed_attempts);
+        let now = status.counted();
         for waiter in self.control.take_reports() {
             let error = match (self.held_by(), self.control.paused(), self.circuit.state()) {
                 (Some(ticket), ..) => {
-                    Some(format!("held by ticket {ticket}: {}", status.last_error.as_deref().unwrap_or("in doubt")))
+                    Some(format!("held by ticket {ticket}: {}", status.last_error().unwrap_or("in doubt")))
                 }
                 (None, true, _) => Some("paused".to_owned()),
                 (None, false, CircuitState::ForcedOpen) => Some("its circuit is forced open".to_owned()),
-                (None, false, _) => status.last_error.clone(),
+                (None, false, _) => status.last_error().map(str::to_owned),
             };
             let _ = waiter.send(RunReport {
                 target: self.key.target.to_string(),
@@ -83,6 +83,7 @@ impl Base {
                 error,
             });
         }
+        drop(status);
         self.counted = now;
     }
 }

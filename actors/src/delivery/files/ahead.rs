@@ -42,7 +42,7 @@ impl Files {
         base: &Base,
         from: Offset,
     ) -> Option<impl Future<Output = Option<Ahead>> + use<>> {
-        let (log, feed, until) = (base.env.log.clone(), base.feed.clone(), base.until());
+        let (log, feed, until) = (base.env.log.clone(), base.recipe.feed.clone(), base.until());
         let (judges, revision) = (base.judges.clone(), base.settings.revision);
         let partner = (from < until).then(|| self.appender.renders())?.ok()?;
         let asked = judges.generation();

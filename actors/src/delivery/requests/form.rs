@@ -190,7 +190,7 @@ impl Requests {
 
     /// Begins to read when it is first asked for.
     fn page(&self, base: &Base, from: Offset, until: Offset) -> Page {
-        let (log, feed) = (base.env.log.clone(), base.feed.clone());
+        let (log, feed) = (base.env.log.clone(), base.recipe.feed.clone());
         let max_events = if self.max_events > 1 { IN_ONE_GO } else { READ_AHEAD };
         Box::pin(async move {
             let events = log.read(&feed, from, until, max_events, READ_BYTES).await?;
