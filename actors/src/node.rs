@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,6 +22,12 @@ use crate::runtime::MakeEnv;
 use crate::settings::RecipeSettings;
 use crate::supervisor::watch::{ROUND, Round, Watch};
 use crate::supervisor::{ActorSnapshot, Branch, Drain, Kind, RecipeSupervisor, Reconfigure, Reload, State};
+
+/// So many supervisors are asked at once whether they live: what that takes is not to grow with their number.
+const AT_ONCE: usize = 256;
+
+/// A round goes on with the next of them after this pause.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A supervisor that has not described itself after this long is shown as not answering.
 const LOOK: Duration = Duration::from_secs(2);
@@ -105,7 +112,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.clock = Some((self.env)().clock.clone());
-        ctx.run_later(ROUND, Self::round);
+        ctx.run_later(ROUND, |node, ctx| node.round(ctx, None));
     }
 }
 
@@ -263,10 +270,19 @@ impl Handler<Died> for Node {
 
 /// Whoever does not answer is said to be so; the arbiter that holds it up can't be ended from here.
 impl Node {
-    fn round(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(ROUND, Self::round);
-        let mut asked = Vec::new();
-        for (id, child) in self.recipes.iter_mut().filter(|(_, child)| child.alive) {
+    /// One round, from the one behind `last` on.
+    fn round(&mut self, ctx: &mut Context<Self>, last: Option<RecipeId>) {
+        let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut asked, mut last) = (Vec::new(), None);
+        for (n, (id, child)) in
+            self.recipes.range_mut::<RecipeId, _>((from, Bound::Unbounded)).enumerate().take(AT_ONCE)
+        {
+            if n + 1 == AT_ONCE {
+                last = Some(id.clone());
+            }
+            if !child.alive {
+                continue;
+            }
             let was_silent = child.watch.is_silent();
             match child.watch.round() {
                 Round::Ask => asked.push((id.clone(), child.watch.generation, child.addr.send(Ping))),
@@ -274,6 +290,8 @@ impl Node {
                 Round::Silent | Round::Wait => {}
             }
         }
+        let next = if last.is_some() { PAUSE } else { ROUND };
+        ctx.run_later(next, |node, ctx| node.round(ctx, last));
         for (id, generation, answer) in asked {
             ctx.spawn(answer.into_actor(self).map(move |answer, node, _| {
                 let child = node.recipes.get_mut(&id).filter(|child| child.watch.generation == generation);
