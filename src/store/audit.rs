@@ -59,7 +59,7 @@ impl Journal {
         if self.active.synced() >= self.roll_at {
             self.roll();
         }
-        let start = self.active.append(lines)?;
+        let start = self.active.append(&[lines])?;
         let mut segments = lock(&self.segments);
         let segment = segments.last_mut().expect("there is always an active segment");
         let known = segment.lines.get_or_insert_default();

@@ -94,19 +94,23 @@ impl Appender {
         self.set_mark();
     }
 
-    /// Appends and syncs; returns where the bytes begin. A failed sync is final: the kernel may have dropped
-    /// the pages, and a second sync would lie.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<u64, AppendError> {
+    /// Appends the pieces one after the other and syncs once; returns where they begin. A failed sync is final: the kernel
+    /// may have dropped the pages, and a second sync would lie.
+    pub fn append(&mut self, pieces: &[impl AsRef<[u8]>]) -> Result<u64, AppendError> {
         self.health.check().map_err(AppendError::Broken)?;
         let start = self.synced;
-        if let Err(error) = self.file.write_all_at(bytes, start) {
-            return Err(self.not_written(&error));
+        let mut end = start;
+        for piece in pieces.iter().map(AsRef::as_ref) {
+            if let Err(error) = self.file.write_all_at(piece, end) {
+                return Err(self.not_written(&error));
+            }
+            end += piece.len() as u64;
         }
-        let written = start..start + bytes.len() as u64;
+        let written = start..end;
         if let Err(error) = fault::sync(|| self.path.clone(), written, || self.file.sync_data()) {
             return Err(self.broken("sync", &error));
         }
-        self.synced += bytes.len() as u64;
+        self.synced = end;
         self.set_mark();
         Ok(start)
     }

@@ -40,7 +40,7 @@ fn values(bytes: &[u8]) {
     if let Ok(work) = work::decode_work(bytes.to_vec()) {
         // Room is reserved by it.
         let _ = work::events(&work);
-        let again = work::encode_work(&work).and_then(work::decode_work);
+        let again = work::encode_work(&work).and_then(|value| work::decode_work(value.into()));
         assert_eq!(again.ok(), Some(work));
     }
     if let Ok(event) = work::decode_event(bytes.to_vec()) {

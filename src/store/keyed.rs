@@ -22,6 +22,7 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use hms_actors::failure::Failure;
 
 use super::file::{Appender, Health, at, sync_dir};
@@ -34,12 +35,20 @@ pub(super) type Guard = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 pub(super) enum Job {
     /// Stores the values if the guard lets it; all of them or none.
     Put {
-        values: Vec<(u64, Vec<u8>)>,
+        values: Vec<(u64, Value)>,
         guard: Option<Guard>,
     },
     Remove(Vec<u64>),
     /// The value after all jobs before this one.
     Get(u64),
+}
+
+/// What is stored under a key. The bulk of it, at its end, is shared with whoever stores it and goes to the file from there:
+/// an append plan has 8 MiB of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    pub head: Vec<u8>,
+    pub bulk: Bytes,
 }
 
 pub(super) struct Keyed {
@@ -61,6 +70,8 @@ struct Place {
 const MAGIC: &[u8; 4] = b"HMSK";
 const HEAD: usize = 29;
 const MAX_VALUE: usize = 1 << 30;
+/// A bulk that is smaller is copied: a write of its own would cost more.
+const LARGE: usize = 1 << 16;
 
 impl Keyed {
     /// Opens or creates the journal and cuts a torn end. Damage before it is refused.
@@ -217,13 +228,12 @@ impl Log for Keyed {
     type Answer = Option<Vec<u8>>;
 
     fn commit(&mut self, jobs: Vec<Job>) -> Vec<Result<Option<Vec<u8>>, Failure>> {
-        let mut frames = Vec::new();
-        let mut places = Vec::new();
-        let base = self.file.synced();
-        let drafted: Vec<_> = jobs.into_iter().map(|job| draft(job, base, &mut frames, &mut places)).collect();
-        let written = match frames.is_empty() {
-            true => Ok(()),
-            false => self.file.append(&frames).map(drop).map_err(Failure::from),
+        let mut group = Group::after(self.file.synced());
+        let drafted: Vec<_> = jobs.into_iter().map(|job| group.draft(job)).collect();
+        let places = std::mem::take(&mut group.places);
+        let written = match group.pieces() {
+            pieces if pieces.is_empty() => Ok(()),
+            pieces => self.file.append(&pieces).map(drop).map_err(Failure::from),
         };
         if written.is_ok() {
             places.into_iter().for_each(|(key, place)| self.note(key, place));
@@ -245,48 +255,103 @@ enum Drafted {
     Read(u64),
 }
 
-fn draft(
-    job: Job,
-    base: u64,
-    frames: &mut Vec<u8>,
-    places: &mut Vec<(u64, Option<Place>)>,
-) -> Result<Drafted, Failure> {
-    match job {
-        Job::Put { values, guard } => {
-            if let Some((_, value)) = values.iter().find(|(_, value)| value.len() > MAX_VALUE) {
-                return Err(Failure::node(format!("a value of {} bytes is too big for the store", value.len())));
+/// What is written with one sync.
+struct Group {
+    /// How much of the file is synced, and how far it will go.
+    synced: u64,
+    end: u64,
+    /// The frames in pieces: large values are not copied.
+    closed: Vec<Bytes>,
+    last: Vec<u8>,
+    places: Vec<(u64, Option<Place>)>,
+}
+
+impl Group {
+    fn after(synced: u64) -> Self {
+        Self { synced, end: synced, closed: Vec::new(), last: Vec::new(), places: Vec::new() }
+    }
+
+    fn draft(&mut self, job: Job) -> Result<Drafted, Failure> {
+        match job {
+            Job::Put { values, guard } => {
+                if let Some((_, value)) = values.iter().find(|(_, value)| value.len() > MAX_VALUE) {
+                    return Err(Failure::node(format!("a value of {} bytes is too big for the store", value.len())));
+                }
+                guard.map_or(Ok(()), |guard| guard())?;
+                values.into_iter().for_each(|(key, value)| self.push(key, Some(value)));
+                Ok(Drafted::Write)
             }
-            guard.map_or(Ok(()), |guard| guard())?;
-            for (key, value) in values {
-                let offset = base + (frames.len() + HEAD) as u64;
-                places.push((key, Some(Place { offset, length: value.len() as u32 })));
-                push_frame(frames, base, key, Some(&value));
+            Job::Remove(keys) => {
+                keys.into_iter().for_each(|key| self.push(key, None));
+                Ok(Drafted::Write)
             }
-            Ok(Drafted::Write)
+            Job::Get(key) => Ok(Drafted::Read(key)),
         }
-        Job::Remove(keys) => {
-            for key in keys {
-                places.push((key, None));
-                push_frame(frames, base, key, None);
-            }
-            Ok(Drafted::Write)
+    }
+
+    fn push(&mut self, key: u64, value: Option<Value>) {
+        let length = value.as_ref().map_or(0, Value::len);
+        let place = Place { offset: self.end + HEAD as u64, length: length as u32 };
+        self.places.push((key, value.is_some().then_some(place)));
+        self.end += (HEAD + length) as u64;
+        let Some(Value { head, bulk }) = value else {
+            return push_frame(&mut self.last, self.synced, key, None);
+        };
+        push_start(&mut self.last, self.synced, key, Some(&head), &bulk);
+        if bulk.len() < LARGE {
+            self.last.extend_from_slice(&bulk);
+        } else {
+            self.closed.extend([std::mem::take(&mut self.last).into(), bulk]);
         }
-        Job::Get(key) => Ok(Drafted::Read(key)),
+    }
+
+    fn pieces(mut self) -> Vec<Bytes> {
+        if !self.last.is_empty() {
+            self.closed.push(self.last.into());
+        }
+        self.closed
+    }
+}
+
+impl Value {
+    fn len(&self) -> usize {
+        self.head.len() + self.bulk.len()
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(head: Vec<u8>) -> Self {
+        Self { head, bulk: Bytes::new() }
+    }
+}
+
+/// As it is read again.
+impl From<Value> for Vec<u8> {
+    fn from(Value { mut head, bulk }: Value) -> Self {
+        head.extend_from_slice(&bulk);
+        head
     }
 }
 
 pub(super) fn push_frame(out: &mut Vec<u8>, synced: u64, key: u64, value: Option<&[u8]>) {
-    let bytes = value.unwrap_or_default();
+    push_start(out, synced, key, value, &[]);
+}
+
+/// A frame up to the bulk at its end.
+fn push_start(out: &mut Vec<u8>, synced: u64, key: u64, value: Option<&[u8]>, bulk: &[u8]) {
+    let head = value.unwrap_or_default();
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(&((head.len() + bulk.len()) as u32).to_le_bytes());
     let crc_at = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&synced.to_le_bytes());
     out.extend_from_slice(&key.to_le_bytes());
     out.push(u8::from(value.is_some()));
-    out.extend_from_slice(bytes);
-    let crc = crc32fast::hash(&out[crc_at + 4..]);
-    out[crc_at..crc_at + 4].copy_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(head);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&out[crc_at + 4..]);
+    crc.update(bulk);
+    out[crc_at..crc_at + 4].copy_from_slice(&crc.finalize().to_le_bytes());
 }
 
 pub(super) struct Frame {

@@ -47,7 +47,7 @@ impl Ledger for Store {
 
     async fn pace(&self, target: &TargetKey, epoch: Epoch, full_at: Timestamp) -> Result<(), Failure> {
         let id = self.target(target)?;
-        let values = vec![(id, work::encode_moment(full_at))];
+        let values = vec![(id, work::encode_moment(full_at).into())];
         let (core, target) = (self.core.clone(), target.clone());
         let guard: keyed::Guard = Box::new(move || core.fences.check(&target, epoch));
         self.paces.submit(keyed::Job::Put { values, guard: Some(guard) }).await.map(drop)

@@ -30,6 +30,8 @@ use hms_actors::work::{FileWork, Plan, Row, Unit, Work};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::keyed::Value;
+
 const REQUESTS: u8 = 1;
 const FILE_BEFORE: u8 = 2;
 const EVENT: u8 = 3;
@@ -38,13 +40,14 @@ const HEAD: usize = 5;
 /// A row without its id.
 const ROW: usize = 24;
 
-pub(super) fn encode_work(work: &Work) -> Result<Vec<u8>, Failure> {
+pub(super) fn encode_work(work: &Work) -> Result<Value, Failure> {
     match work {
-        Work::Requests(units) => encode(REQUESTS, units, [b""]),
+        Work::Requests(units) => encode(REQUESTS, units, b"").map(Value::from),
         Work::File(file) => {
             let plan = Plan { bytes: Bytes::new(), rows: Arc::default(), ..file.plan.clone() };
-            let rows = encode_rows(&file.plan.rows)?;
-            encode(FILE, &FileWork { plan, ready: file.ready }, [&rows[..], &file.plan.bytes])
+            let mut head = encode(FILE, &FileWork { plan, ready: file.ready }, b"")?;
+            encode_rows(&file.plan.rows, &mut head)?;
+            Ok(Value { head, bulk: file.plan.bytes.clone() })
         }
     }
 }
@@ -65,9 +68,9 @@ pub(super) fn decode_work(value: Vec<u8>) -> Result<Work, Failure> {
     }
 }
 
-fn encode_rows(rows: &[Row]) -> Result<Vec<u8>, Failure> {
+fn encode_rows(rows: &[Row], out: &mut Vec<u8>) -> Result<(), Failure> {
     let count = |length: usize| u32::try_from(length).map(u32::to_le_bytes).map_err(|_| unreadable("over 4 GiB"));
-    let mut out = Vec::with_capacity(4 + rows.iter().map(|row| ROW + row.id.len()).sum::<usize>());
+    out.reserve(4 + rows.iter().map(|row| ROW + row.id.len()).sum::<usize>());
     out.extend_from_slice(&count(rows.len())?);
     for Row { offset, id, published, length, sha256: _ } in rows {
         out.extend_from_slice(&offset.to_le_bytes());
@@ -76,7 +79,7 @@ fn encode_rows(rows: &[Row]) -> Result<Vec<u8>, Failure> {
         out.extend_from_slice(&count(id.len())?);
         out.extend_from_slice(id.as_bytes());
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Takes the rows off the front.
@@ -133,7 +136,7 @@ struct Attributes {
 
 pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, Failure> {
     let Event { offset, published, id, source, kind, subject, time, extensions, data } = event.clone();
-    encode(EVENT, &Attributes { offset, published, id, source, kind, subject, time, extensions }, [&data[..]])
+    encode(EVENT, &Attributes { offset, published, id, source, kind, subject, time, extensions }, &data)
 }
 
 pub(super) fn decode_event(value: Vec<u8>) -> Result<Event, Failure> {
@@ -145,14 +148,14 @@ pub(super) fn decode_event(value: Vec<u8>) -> Result<Event, Failure> {
     Ok(Event { offset, published, id, source, kind, subject, time, extensions, data })
 }
 
-fn encode<const N: usize>(kind: u8, head: &impl Serialize, raw: [&[u8]; N]) -> Result<Vec<u8>, Failure> {
+fn encode(kind: u8, head: &impl Serialize, raw: &[u8]) -> Result<Vec<u8>, Failure> {
     let json = serde_json::to_vec(head).map_err(|e| unreadable(&e.to_string()))?;
     let length = u32::try_from(json.len()).map_err(|_| unreadable("over 4 GiB"))?;
-    let mut value = Vec::with_capacity(HEAD + json.len() + raw.iter().map(|raw| raw.len()).sum::<usize>());
+    let mut value = Vec::with_capacity(HEAD + json.len() + raw.len());
     value.push(kind);
     value.extend_from_slice(&length.to_le_bytes());
     value.extend_from_slice(&json);
-    raw.into_iter().for_each(|raw| value.extend_from_slice(raw));
+    value.extend_from_slice(raw);
     Ok(value)
 }
 
@@ -218,7 +221,7 @@ mod tests {
         let work = Work::Requests(vec![unit(&[4, 5, 6, 9]), unit(&[7])]);
         let stored = |json: &[u8]| [&[REQUESTS][..], &(json.len() as u32).to_le_bytes(), json].concat();
         let json = br#"[{"revision":1,"offsets":[[4,6],9]},{"revision":1,"offsets":[7]}]"#;
-        assert_eq!(encode_work(&work).unwrap(), stored(json));
+        assert_eq!(Vec::from(encode_work(&work).unwrap()), stored(json));
         let json = br#"[{"revision":1,"offsets":[4,5,6,9]},{"revision":1,"offsets":[7]}]"#;
         assert_eq!(decode_work(stored(json)).unwrap(), work);
         let json = br#"[{"revision":1,"offsets":[[6,4]]}]"#;
@@ -229,7 +232,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn work_comes_back_as_it_was(work in work()) {
-            prop_assert_eq!(decode_work(encode_work(&work).unwrap()).unwrap(), work);
+            prop_assert_eq!(decode_work(encode_work(&work).unwrap().into()).unwrap(), work);
         }
 
         #[test]
@@ -246,7 +249,7 @@ mod tests {
         #[test]
         fn work_that_is_cut_off_is_an_error(work in plan(), cut in 0.0..1.0) {
             let whole = FileWork { plan: Plan { bytes: Bytes::new(), ..work }, ready: false };
-            let mut value = encode_work(&Work::File(Box::new(whole))).unwrap();
+            let mut value = Vec::from(encode_work(&Work::File(Box::new(whole))).unwrap());
             value.truncate((value.len() as f64 * cut) as usize);
             prop_assert!(decode_work(value).is_err());
         }
@@ -273,7 +276,7 @@ mod tests {
         assert_eq!(told, [(4, "e4", 10, &b"row\n"[..]), (6, "e6", 14, &b"s\n"[..])]);
         assert!(pieces.iter().all(|(row, _, bytes)| row.sha256 == <[u8; 32]>::from(Sha256::digest(bytes))));
         // From now on it is written in the other way.
-        let again = encode_work(&Work::File(file.clone())).unwrap();
+        let again = Vec::from(encode_work(&Work::File(file.clone())).unwrap());
         assert_eq!((again[0], decode_work(again).unwrap()), (FILE, Work::File(file)));
     }
 }

@@ -112,7 +112,10 @@ impl Writer {
 
     /// On a full disk dead letters take of the room that is held for records: receipts of the same group wait for them.
     fn store_letters(&self, letters: &[(u64, Vec<u8>)]) -> Result<(), Failure> {
-        let put = || self.letters.submit_blocking(keyed::Job::Put { values: letters.to_vec(), guard: None }).map(drop);
+        let put = || {
+            let values = letters.iter().map(|(number, event)| (*number, event.clone().into())).collect();
+            self.letters.submit_blocking(keyed::Job::Put { values, guard: None }).map(drop)
+        };
         let bytes = letters.iter().map(|(_, event)| event.len() as u64).sum();
         match put() {
             Err(_) if self.core.health.check().is_ok() && self.core.room.give(bytes) => put(),

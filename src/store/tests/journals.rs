@@ -10,7 +10,7 @@ use super::*;
 use crate::mark;
 use crate::store::audit::Journal;
 use crate::store::group::Log;
-use crate::store::keyed::Job;
+use crate::store::keyed::{Job, Value};
 
 fn line(seq: u64) -> Vec<u8> {
     format!("{{\"pad\":\"{}\",\"seq\":{seq}}}\n", "x".repeat((seq % 50) as usize)).into_bytes()
@@ -25,7 +25,7 @@ fn keyed(path: &Path) -> Result<Keyed, Failure> {
 }
 
 fn put(journal: &mut Keyed, key: u64, value: &[u8]) {
-    let values = vec![(key, value.to_vec())];
+    let values = vec![(key, value.to_vec().into())];
     journal.commit(vec![Job::Put { values, guard: None }]).remove(0).unwrap();
     journal.tidy();
 }
@@ -138,13 +138,37 @@ fn a_torn_tail_of_a_keyed_journal_is_cut_at_every_byte_and_the_rest_is_kept() {
 }
 
 #[test]
+fn values_whose_bulk_is_shared_stand_in_the_file_as_if_they_were_in_one_piece() {
+    let dir = tempdir().unwrap();
+    let bulks = [0, 1, 70_000, 65_535, 65_536, 3];
+    let value = |n: usize| Value { head: vec![n as u8; n], bulk: vec![0x40 + n as u8; bulks[n]].into() };
+    let files = [false, true].map(|in_one| {
+        let path = dir.path().join(format!("{in_one}.log"));
+        let mut journal = keyed(&path).unwrap();
+        let whole = |value: Value| Vec::from(value).into();
+        let put = |n: usize| {
+            let values = vec![(n as u64, if in_one { whole(value(n)) } else { value(n) })];
+            Job::Put { values, guard: None }
+        };
+        let jobs = (0..6).map(put).chain([Job::Remove(vec![1]), put(0)]).collect();
+        assert!(journal.commit(jobs).iter().all(Result::is_ok));
+        let read = |journal: &Keyed| (0..6).map(|n| journal.get(n as u64).unwrap()).collect::<Vec<_>>();
+        let expected: Vec<_> = (0..6).map(|n| (n != 1).then(|| Vec::from(value(n)))).collect();
+        assert_eq!(read(&journal), expected);
+        assert_eq!(read(&keyed(&path).unwrap()), expected);
+        fs::read(path).unwrap()
+    });
+    assert_eq!(files[0], files[1]);
+}
+
+#[test]
 fn a_hole_in_the_last_group_is_torn_and_a_hole_before_it_is_damage() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("k.log");
     let mut journal = keyed(&path).unwrap();
     put(&mut journal, 1, &[1; 50]);
     let first_end = fs::metadata(&path).unwrap().len() as usize;
-    let values = vec![(2, vec![2; 50]), (3, vec![3; 50])];
+    let values = vec![(2, vec![2; 50].into()), (3, vec![3; 50].into())];
     journal.commit(vec![Job::Put { values, guard: None }]).remove(0).unwrap();
     let whole = fs::read(&path).unwrap();
     let mut torn = whole.clone();
