@@ -16,6 +16,9 @@ use super::work;
 use super::writer::Job;
 use crate::proof::canonical;
 
+/// About as long as the line of a delivery is.
+const LINE: usize = 512;
+
 pub(super) struct Draft<'a> {
     state: &'a State,
     fences: &'a Fences,
@@ -100,6 +103,7 @@ impl<'a> Draft<'a> {
     ) -> Result<(), Failure> {
         let time = rfc3339::text(self.time)?;
         let mut lines = Lines::new(target, &time);
+        self.outcome.lines.reserve(entries.len() * LINE);
         let known = self.state.targets.get(target).map(|target| &target.settled);
         for entry in entries {
             let Some(number) = self.number_for(target, entry, known, settled)? else { continue };

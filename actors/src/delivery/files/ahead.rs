@@ -58,6 +58,12 @@ impl Files {
                 }
                 let rendering = AssertUnwindSafe(partner.render(events)).catch_unwind();
                 let Ok(Ok((piece, rendered))) = rendering.await else { break };
+                if rows.is_empty() {
+                    // The pieces that follow are about as large.
+                    let pieces = (MAX_ROWS as u64).min(until - from).div_ceil(piece.len().max(1) as u64) as usize;
+                    bytes.reserve((pieces * rendered.bytes.len()).min(MAX_BYTES + PIECE_BYTES));
+                    rows.reserve(pieces * piece.len());
+                }
                 header = rendered.header;
                 bytes.extend_from_slice(&rendered.bytes);
                 rows.extend(piece);
