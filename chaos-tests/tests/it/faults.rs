@@ -180,6 +180,25 @@ kills! {
     "feeds.after_sync", Existing, None: killed_before_a_later_event_is_acknowledged, killed_before_a_later_local_event_is_acknowledged;
 }
 
+/// The bytes of a plan of this size are not copied into the journal of begun work but written to it from where they are.
+#[test]
+fn killed_once_a_large_plan_is_stored() {
+    let mut stage = Stage::new();
+    stage.node.publish(FEED, "GR-1", &data("GR-1"));
+    stage.node.run(RECIPE);
+    stage.node.terminate();
+    stage.node.start_to_die_at("ledger.after_begin");
+    let large = "x".repeat(100_000);
+    let _ = stage.node.try_publish(FEED, "GR-2", &data(&large));
+    let _ = stage.node.cli(["sync", "run", RECIPE]);
+    stage.node.wait_until_dead();
+    stage.sshd.down();
+    stage.node.start().apply(&recipe("[amount, id]", "{amount: amt}"));
+    stage.sshd.up();
+    stage.node.cli(["sync", "run", RECIPE]);
+    stage.expect(&(old_row("GR-1") + &old_row(&large)));
+}
+
 #[test]
 fn rows_that_were_half_written_are_completed() {
     let mut stage = Stage::new();
