@@ -2,6 +2,7 @@
 //! and its admin endpoint; it starts in that order and stops in the opposite one.
 
 mod anchors;
+mod begun;
 #[cfg(test)]
 mod canaries;
 mod endpoint;

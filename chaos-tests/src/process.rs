@@ -66,6 +66,20 @@ impl Beside {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(quiet.spawn().unwrap_or_else(|error| panic!("the command can't be started: {error}")))
     }
+
+    /// What it says on its standard error is collected.
+    pub fn follow(command: &mut Command) -> (Self, Lines) {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("the command can't be started: {error}"));
+        let said = Lines::default();
+        said.follow(child.stderr.take().expect("stderr is piped"));
+        (Self(child), said)
+    }
+
+    pub fn terminate(mut self) -> ExitStatus {
+        signal(self.0.id(), Signal::TERM);
+        ended(&mut self.0, "the command that was asked to end")
+    }
 }
 
 impl Drop for Beside {

@@ -10,8 +10,8 @@ use hms_actors::receipt::Entry;
 use hms_actors::settled::Settled;
 use hms_actors::work::Work;
 
-use super::operations::{Operations, Refused, reader};
-use super::removal::begun_offsets;
+use super::begun::offsets;
+use super::operations::{Operations, Refused};
 use crate::store::StoredRecipe as Stored;
 
 /// The reason of such a dead letter.
@@ -21,22 +21,6 @@ pub(super) const LOST: &str = "lost";
 const AT_ONCE: usize = 1_000;
 
 impl Operations {
-    /// Events of requests that were begun are kept until each of them is settled, also after a crash in the middle
-    /// of a commit: the request is repeated whole.
-    pub(super) async fn keep_begun(&self, stored: &Stored) -> Result<(), Refused> {
-        for target in stored.targets.keys() {
-            let key = TargetKey { recipe: stored.id.clone(), target: target.clone() };
-            let settled = self.world.store.settled(&key).unwrap_or_default();
-            let Some(Work::Requests(units)) = self.world.store.work(&key).await? else { continue };
-            for unit in units.iter().filter(|unit| unit.offsets.iter().any(|&offset| !settled.contains(offset))) {
-                if let (Some(first), Some(last)) = (unit.offsets.iter().min(), unit.offsets.iter().max()) {
-                    self.world.feeds.keep(&stored.feed, &reader(&stored.id, target), *first..last + 1);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Settles, in sight, what the recipe's targets wait for in vain. Before their deliveries are started.
     pub(super) async fn settle_lost(&self, stored: &Stored) -> Result<(), Refused> {
         for target in stored.targets.keys() {
@@ -56,7 +40,7 @@ impl Operations {
         let log: &dyn EventLog = self.world.feeds.as_ref();
         let opened = ledger.open(key).await?;
         with_their_batches(&mut lost, opened.work.as_ref(), &opened.settled);
-        let begun = begun_offsets(opened.work);
+        let begun = offsets(opened.work);
         let (count, feed) = (lost.len(), &stored.feed);
         tracing::error!(
             "{key}: {count} events of feed `{feed}` from offset {} on are LOST from the event store, and become dead \

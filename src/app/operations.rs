@@ -14,9 +14,9 @@ use hms_actors::ports::{Clock, EventLog};
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
 use tokio::sync::Mutex;
 
+use super::begun::{Begun, Taken};
 use super::governing::BlockedTarget;
 use super::notes;
-use super::removal::begun_offsets;
 use super::world::World;
 use crate::recipe::meeting::Places;
 use crate::recipe::model::{Adapter, From, Recipe, Target};
@@ -211,9 +211,25 @@ impl Operations {
         recipes.iter().for_each(|stored| self.note_places(&mut places, &stored.id));
         // What is not started now is still needed later.
         recipes.iter().for_each(|stored| self.register_readers(stored));
-        for recipe in recipes {
-            if let Err(error) = self.start(&recipe.id).await {
-                tracing::error!(recipe = %recipe.id, "the recipe is not started: {error}");
+        let (mut found, mut taken) = (Vec::with_capacity(recipes.len()), Taken::new());
+        for stored in recipes {
+            let begun = self.begun(&stored).await;
+            if let Ok(begun) = &begun {
+                let taken = taken.entry(stored.feed.clone()).or_default();
+                *taken = (*taken).max(self.taken(&stored, begun));
+            }
+            found.push((stored, begun));
+        }
+        taken.retain(|feed, taken| *taken > self.head(feed));
+        taken.iter().for_each(|(feed, &taken)| self.world.feeds.skip_to(feed, taken));
+        for (stored, begun) in found {
+            let started = match (begun, taken.get(&stored.feed)) {
+                (Ok(begun), None) => self.start_with(&stored, &begun).await,
+                (Ok(_), Some(&taken)) => Err(events_are_older(&stored.feed, taken)),
+                (Err(refused), _) => Err(refused),
+            };
+            if let Err(error) = started {
+                tracing::error!(recipe = %stored.id, "the recipe is not started: {error}");
             }
         }
     }
@@ -241,16 +257,19 @@ impl Operations {
     /// Hands a recipe, as the store has it, to the actors.
     pub(super) async fn start(&self, id: &RecipeId) -> Result<(), Refused> {
         let stored = self.stored(id)?;
-        let recipe = parse_stored(&stored)?;
+        let begun = self.begun(&stored).await?;
+        self.start_with(&stored, &begun).await
+    }
+
+    async fn start_with(&self, stored: &Stored, begun: &[Begun]) -> Result<(), Refused> {
+        let recipe = parse_stored(stored)?;
         let revisions = stored.targets.iter().map(|(name, target)| (name.clone(), target.revision)).collect();
         let zone = self.world.settings().config.timezone;
         let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
-        self.register_readers(&stored);
-        self.keep_begun(&stored).await?;
-        self.refuse_older_events(&stored).await?;
-        self.settle_lost(&stored).await?;
-        let frontier = self.frontier(&stored).await?;
-        self.tell(Apply { settings, frontier }).await
+        self.register_readers(stored);
+        self.keep_begun(stored, begun);
+        self.settle_lost(stored).await?;
+        self.tell(Apply { settings, frontier: self.frontier(stored, begun) }).await
     }
 
     fn register_readers(&self, stored: &Stored) {
@@ -266,41 +285,14 @@ impl Operations {
 
     /// What runs have released. A kill may have lost the latest: where something is begun, a run was under way, and
     /// all that waits goes.
-    async fn frontier(&self, stored: &Stored) -> Result<Offset, Refused> {
+    fn frontier(&self, stored: &Stored, begun: &[Begun]) -> Offset {
         let head = self.head(&stored.feed);
-        let mut oldest = head;
-        for target in stored.targets.keys() {
-            let key = TargetKey { recipe: stored.id.clone(), target: target.clone() };
-            let settled = self.world.store.settled(&key).unwrap_or_default();
-            let begun = begun_offsets(self.world.store.work(&key).await?);
-            if begun.iter().any(|&offset| !settled.contains(offset)) {
-                return Ok(head);
-            }
-            oldest = oldest.min(settled.below());
+        if !begun.is_empty() {
+            return head;
         }
-        Ok(self.world.store.frontier(&stored.id).unwrap_or(oldest))
-    }
-
-    /// Offsets that have receipts, or that a target has begun, are not given out again: what has such an offset would
-    /// count as delivered with what had it before.
-    async fn refuse_older_events(&self, stored: &Stored) -> Result<(), Refused> {
-        let (id, feed, head) = (&stored.id, &stored.feed, self.head(&stored.feed));
-        let mut end = head;
-        for target in stored.targets.keys() {
-            let key = TargetKey { recipe: id.clone(), target: target.clone() };
-            let settled = self.world.store.settled(&key).map_or(0, |settled| settled.end());
-            let begun = begun_offsets(self.world.store.work(&key).await?).last().map_or(0, |last| last + 1);
-            end = end.max(settled).max(begun);
-        }
-        if end <= head {
-            return Ok(());
-        }
-        self.world.feeds.skip_to(feed, end);
-        Err(Refused::Failed(Failure::node(format!(
-            "`{id}` has begun or settled events below {end}, but feed `{feed}` ends at {head}: its events are \
-             older than its audit. Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
-             becomes dead letters with the reason `lost`"
-        ))))
+        let below = |target| self.below(&TargetKey { recipe: stored.id.clone(), target });
+        let oldest = || stored.targets.keys().cloned().map(below).min().map_or(head, |oldest| oldest.min(head));
+        self.world.store.frontier(&stored.id).unwrap_or_else(oldest)
     }
 
     pub(super) async fn tell<M>(&self, message: M) -> Result<(), Refused>
@@ -424,6 +416,14 @@ fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {
 /// The name under which a target's position is known to its feed.
 pub(super) fn reader(recipe: &RecipeId, target: &TargetName) -> String {
     format!("{recipe}/{target}")
+}
+
+fn events_are_older(feed: &FeedName, taken: Offset) -> Refused {
+    Refused::Failed(Failure::node(format!(
+        "events below {taken} of feed `{feed}` have been begun or settled, and the feed does not go that far: its events \
+         are older than the audit. Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
+         becomes dead letters with the reason `lost`"
+    )))
 }
 
 fn restarting(id: &RecipeId) -> Failure {

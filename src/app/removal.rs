@@ -9,6 +9,7 @@ use hms_actors::ports::{EventLog, Ledger, Tries};
 use hms_actors::receipt::Entry;
 use hms_actors::work::{Unit, Work};
 
+use super::begun::offsets;
 use super::operations::{Operations, Refused, reader, to_the_end};
 use crate::store::Change;
 
@@ -118,19 +119,10 @@ impl Operations {
 
 /// The events of what a target has begun, but for those of which every attempt is known to have had no effect.
 fn may_have_arrived(work: Option<Work>, tries: &BTreeMap<(Offset, u32), Tries>) -> BTreeSet<Offset> {
-    let Some(Work::Requests(units)) = work else { return begun_offsets(work) };
+    let Some(Work::Requests(units)) = work else { return offsets(work) };
     let open = |unit: &Unit| {
         let name = (unit.offsets.first().copied().unwrap_or_default(), unit.offsets.len() as u32);
         tries.get(&name).is_none_or(|tries| tries.may_have_arrived)
     };
     units.into_iter().filter(open).flat_map(|unit| unit.offsets.to_vec()).collect()
-}
-
-/// The events of what a target has begun.
-pub(super) fn begun_offsets(work: Option<Work>) -> BTreeSet<Offset> {
-    match work {
-        Some(Work::Requests(units)) => units.into_iter().flat_map(|unit| unit.offsets.to_vec()).collect(),
-        Some(Work::File(work)) => work.plan.rows.iter().map(|row| row.offset).collect(),
-        None => BTreeSet::new(),
-    }
 }

@@ -4,15 +4,14 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use chaos_tests::node::Node;
-use chaos_tests::process;
+use chaos_tests::process::{self, Beside, Lines};
 use chaos_tests::wait;
 use serde_json::{Value, json};
 
 use super::drop_box::{self, DropBox};
-use super::edges::{Edge, RECIPE};
+use super::edges::{Edge, FEED, RECIPE};
 
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,23 +124,32 @@ fn tell(edge: &mut Edge, ids: &[&str]) {
     edge.lost.extend(ids.iter().map(|&id| id.to_owned()));
 }
 
-/// Starts a killed node whose folder of events is gone, and waits until it has said so.
-fn start_without_events(node: &Node) -> Child {
-    fs::remove_dir_all(node.data_dir().join("events")).expect("it is there");
-    // A node with a recipe that it can't start does not become ready.
-    let mut unready = node.serve().stderr(Stdio::piped()).spawn().expect("the program can be started");
-    let said = process::Lines::default();
-    said.follow(unready.stderr.take().expect("stderr is piped"));
-    let words = "Restore the folder events/ that belongs to it; if there is none, apply the recipe again";
-    wait::until(words, || said.all().iter().any(|line| line.contains(words)).then_some(()));
-    wait::until("the endpoint", || node.http().send("GET", "/healthz", &[], Vec::new()).ok());
-    unready
+/// A node without its folder of events: with a recipe that it can't start it does not become ready.
+struct Unready(Beside, Lines);
+
+impl Unready {
+    fn without_events(node: &Node) -> Self {
+        fs::remove_dir_all(node.data_dir().join("events")).expect("it is there");
+        let (serving, said) = Beside::follow(&mut node.serve());
+        let unready = Self(serving, said);
+        unready.says("Restore the folder events/ that belongs to it; if there is none, apply the recipe again");
+        wait::until("the endpoint", || node.http().send("GET", "/healthz", &[], Vec::new()).ok());
+        unready
+    }
+
+    fn says(&self, words: &str) {
+        wait::until(words, || self.1.all().iter().any(|line| line.contains(words)).then_some(()));
+    }
+
+    fn ends(self) {
+        self.0.terminate();
+    }
 }
 
 #[test]
 fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who_applies_it_again() {
     let mut edge = stage(true);
-    let mut unready = start_without_events(&edge.node);
+    let unready = Unready::without_events(&edge.node);
     edge.partner.up();
     edge.publish("meanwhile");
     let given = edge.promised.last().expect("it was just published").offset;
@@ -150,11 +158,27 @@ fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who
     edge.publish("after");
     tell(&mut edge, &["waits0", "waits1", "waits2", "waits3", "waits4"]);
     edge.judge();
-    process::signal(unready.id(), process::Signal::TERM);
-    process::ended(&mut unready, "the node that was asked to end");
+    unready.ends();
     edge.node.start();
     edge.publish("later");
     edge.judge();
+}
+
+#[test]
+fn without_its_folder_of_events_no_recipe_of_the_feed_gives_up_what_it_waits_for() {
+    let mut edge = stage(false);
+    // It has begun nothing and settled nothing, and would be started last.
+    let recipe = "z-behind.sync";
+    let path = edge.node.path("spool/behind.csv");
+    edge.node.start();
+    edge.node.apply(&format!(
+        "id: {recipe}\nsource:\n  feed: {FEED}\n  fields: [id]\n  from: beginning\ntargets:\n  - name: spool\n    \
+         adapter: file\n    path: {}\n    format: csv\nschedule: cron \"0 3 1 1 *\"\n",
+        path.display()
+    ));
+    edge.node.terminate();
+    let unready = Unready::without_events(&edge.node);
+    unready.says(&format!("\"recipe\":\"{recipe}\""));
 }
 
 /// Killed after the plan of an event is stored, and before its receipt is: nothing but the plan knows of its offset.
@@ -170,7 +194,7 @@ fn without_the_event_of_a_plan(point: &str) -> DropBox {
     let _ = stage.run();
     stage.node.wait_until_dead();
 
-    let mut unready = start_without_events(&stage.node);
+    let unready = Unready::without_events(&stage.node);
     stage.publish("GR-3");
     let given: Vec<_> = stage.promised.iter().map(|event| event.offset).collect();
     assert_eq!(given, [0, 1, 2], "an offset that was begun is not given out again");
@@ -183,8 +207,7 @@ fn without_the_event_of_a_plan(point: &str) -> DropBox {
     };
     let expected = [json!([0, "delivered", null]), json!([1, "dead_lettered", true]), json!([2, "delivered", null])];
     assert_eq!(wait::until("each event's fate", fates), expected);
-    process::signal(unready.id(), process::Signal::TERM);
-    process::ended(&mut unready, "the node that was asked to end");
+    unready.ends();
     stage
 }
 
