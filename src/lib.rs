@@ -7,6 +7,7 @@
 pub mod access;
 pub mod adapters;
 pub mod admin;
+mod ahead;
 pub mod app;
 pub mod approved;
 pub mod catalog;

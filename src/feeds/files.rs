@@ -3,26 +3,42 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::ahead::Ahead;
+
 /// The file that a segment's events are appended to.
 pub(super) trait JournalFile: Send {
-    /// Writes all the bytes at the end. After an error any part of them may be there.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all the bytes where its content ends. After an error any part of them may be there.
+    fn append(&mut self, end: u64, bytes: &[u8]) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
 
-impl JournalFile for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+/// Its content may end before it does, in zeros.
+pub(super) struct Journal {
+    file: File,
+    ahead: Ahead,
+}
+
+impl Journal {
+    pub fn new(file: File) -> Self {
+        Self { file, ahead: Ahead::default() }
+    }
+}
+
+impl JournalFile for Journal {
+    fn append(&mut self, end: u64, bytes: &[u8]) -> io::Result<()> {
+        self.ahead.reserve(&self.file, end, bytes.len() as u64);
+        self.file.write_all_at(bytes, end)
     }
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.set_len(length)
+        self.ahead.cut(&self.file, length)
     }
 }
 
@@ -138,7 +154,7 @@ impl Folder {
 
     /// A segment file to append to.
     pub fn appender(&self, segment: u64) -> io::Result<File> {
-        OpenOptions::new().append(true).open(self.file(segment, LOG))
+        OpenOptions::new().write(true).open(self.file(segment, LOG))
     }
 
     /// Bytes that the file system still has for us.

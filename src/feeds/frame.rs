@@ -147,7 +147,8 @@ pub(super) fn scan(bytes: &[u8], number: u64, tail: Tail) -> Scan {
     }
     frames.extend(later);
     let kept: usize = frames.iter().map(|frame| frame.length).sum();
-    Scan { frames, state: Condition::Damaged { bytes: bytes.len().saturating_sub(HEADER + kept) } }
+    let end = frames.last().map_or(0, |frame| frame.at + frame.length);
+    Scan { frames, state: Condition::Damaged { bytes: written(bytes, end).saturating_sub(HEADER + kept) } }
 }
 
 impl Scan {
@@ -161,10 +162,15 @@ impl Scan {
         if (end as u64) < synced {
             *self = scan(bytes, number, Tail::Synced);
             let unread = if let Condition::Damaged { bytes } = self.state { bytes } else { 0 };
-            let gone = synced.saturating_sub(bytes.len() as u64) as usize;
+            let gone = synced.saturating_sub(written(bytes, end) as u64) as usize;
             self.state = Condition::Damaged { bytes: unread + gone };
         }
     }
+}
+
+/// Where the bytes end that were written, `end` of them surely. What follows in zeros is room ahead.
+pub(super) fn written(bytes: &[u8], end: usize) -> usize {
+    bytes[end..].iter().rposition(|&byte| byte != 0).map_or(end, |last| end + last + 1)
 }
 
 fn torn(mut frames: Vec<Frame>, end: usize) -> Scan {

@@ -19,7 +19,7 @@ use hms_actors::ports::EventLog;
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Taken};
-use super::files::Folder;
+use super::files::{Folder, Journal};
 use super::reader::{self, Span};
 use super::recovery::{OpenError, Problem, Recovered, recover};
 use super::state::{Entries, Feed, Reader, Shared, first_published};
@@ -105,7 +105,7 @@ pub struct FeedLog {
 impl FeedLog {
     /// Opens the log in a folder of its own, which no other node can open meanwhile.
     pub fn open(dir: &Path, options: Options) -> Result<Arc<Self>, OpenError> {
-        Self::open_on(dir, options, Arc::new(|file| Box::new(file)))
+        Self::open_on(dir, options, Arc::new(|file| Box::new(Journal::new(file))))
     }
 
     pub(super) fn open_on(dir: &Path, mut options: Options, open: OpenJournal) -> Result<Arc<Self>, OpenError> {

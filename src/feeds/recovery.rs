@@ -186,8 +186,14 @@ impl Loading<'_> {
         match scan.state {
             Condition::Whole => {}
             Condition::Torn { end } => {
-                let cut = bytes.len() - end;
-                tracing::warn!(segment = last, bytes = cut, "cut a torn tail: bytes that nobody was told are stored");
+                let cut = frame::written(&bytes, end) - end;
+                if cut > 0 {
+                    tracing::warn!(
+                        segment = last,
+                        bytes = cut,
+                        "cut a torn tail: bytes that nobody was told are stored"
+                    );
+                }
                 bytes.truncate(end);
             }
             Condition::Damaged { bytes: lost } => {

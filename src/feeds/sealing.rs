@@ -32,6 +32,9 @@ impl Writer {
     /// on disk after a crash is built again from the segment.
     fn seal(&mut self) -> io::Result<()> {
         self.ids.sealed(&self.folder)?;
+        // Its index says how long it is.
+        self.cut()?;
+        self.active.file.as_mut().map_or(Ok(()), |file| file.sync())?;
         let sealed = self.active.number;
         let mut lists = self.shared.state().tails();
         let index = index::encode(sealed, self.active.length, &mut lists);

@@ -1,5 +1,5 @@
-//! The thread that puts groups on disk to stay, one after the other: while one is written and synced, the writer makes
-//! the next.
+//! The thread that puts large groups on disk to stay, one after the other: while one is written and synced, the writer
+//! makes the next.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,7 +71,8 @@ impl Drop for Syncer {
     }
 }
 
-fn fly(flight: Flight) -> Landed {
+/// Puts the group on disk.
+pub(super) fn fly(flight: Flight) -> Landed {
     let write = AssertUnwindSafe(|| {
         let Flight { mut file, path, group } = flight;
         let result = put(&mut *file, path, group.base, &group.buffer);
@@ -83,7 +84,7 @@ fn fly(flight: Flight) -> Landed {
 
 /// Appends the bytes to the file, which ends at `end`, and syncs them.
 pub(super) fn put(file: &mut dyn JournalFile, path: PathBuf, end: u64, bytes: &[u8]) -> Result<(), NotStored> {
-    file.append(bytes).map_err(|error| take_back(file, end, &error))?;
+    file.append(end, bytes).map_err(|error| take_back(file, end, &error))?;
     fault::point("feeds.after_write");
     fault::sync(|| path, end..end + bytes.len() as u64, || file.sync())
         .map_err(|error| NotStored::Broken(format!("syncing the journal failed: {error}")))?;

@@ -1,10 +1,11 @@
 //! The one thread that decides: it takes all requests that wait into a group, has it put on disk, and only then lets it
-//! be seen and answers. While a group is written and synced, which another thread does (`syncing`), the next one is made.
+//! be seen and answers. While a large group is written and synced, which another thread does (`syncing`), the next one is made.
 //! What is accepted is decided in `admission`, what is removed in `retention`.
 
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -22,11 +23,13 @@ use super::ids::Ids;
 use super::log::Options;
 use super::record::encode_heads;
 use super::state::Shared;
-use super::syncing::{Flight, Landed, NotStored, Syncer, put};
+use super::syncing::{Flight, Landed, NotStored, Syncer, fly, put};
 use crate::mark::{Mark, Marked};
 
 /// Requests are taken into one group up to this size.
 const GROUP_BYTES: u64 = 8 * 1024 * 1024;
+/// To make so much more of the next group meanwhile takes less time than to wake another thread, and be woken by it.
+const WORTH_A_THREAD: u64 = 64 * 1024;
 const MAINTENANCE: Duration = Duration::from_secs(10);
 /// Between two steps of maintenance that has more to do.
 const SOON: Duration = Duration::from_millis(100);
@@ -130,6 +133,9 @@ impl Writer {
     fn end(mut self) {
         self.settle();
         self.store_ids(); // otherwise the next start builds their table again
+        if self.check_writable().is_ok() {
+            let _ = self.cut(); // the next start does it too
+        }
     }
 
     /// What to do next. When nothing more waits, or there is no room for more, what was gathered is written.
@@ -199,8 +205,13 @@ impl Writer {
                 let Gathered { group, answers, bytes } = open;
                 let group = Arc::new(group);
                 let path = self.folder.file(self.active.number, LOG);
-                self.syncer.take(Flight { file, path, group: group.clone() });
+                let flight = Flight { file, path, group: group.clone() };
                 self.flying = Some(Gathered { group, answers, bytes });
+                if bytes < WORTH_A_THREAD {
+                    self.land(fly(flight));
+                } else {
+                    self.syncer.take(flight);
+                }
             }
         }
     }
@@ -263,6 +274,11 @@ impl Writer {
             }
             Err(error) => tracing::warn!(%error, "what retention removes can't be recorded"),
         }
+    }
+
+    /// Cuts the room off that the file has ahead.
+    pub fn cut(&mut self) -> io::Result<()> {
+        self.active.file.as_mut().map_or(Ok(()), |file| file.truncate(self.active.length))
     }
 
     /// Writes while nothing else is written.

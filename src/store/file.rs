@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use hms_actors::failure::Failure;
 
+use crate::ahead::Ahead;
 use crate::fault;
 use crate::mark::{self, Mark, Marked};
 
@@ -21,6 +22,8 @@ pub(super) struct Appender {
     mark: Mark,
     /// What the mark said when the file was opened.
     marked: u64,
+    /// Of a file that nobody else reads.
+    ahead: Option<Ahead>,
     health: Health,
 }
 
@@ -51,7 +54,14 @@ impl Appender {
         };
         let (file, synced) = open().map_err(|e| at(path, "open", &e))?;
         let (mark, marked) = Mark::open(path);
-        Ok(Self { file, path: path.to_owned(), synced, mark, marked: marked.length, health })
+        Ok(Self { file, path: path.to_owned(), synced, mark, marked: marked.length, ahead: None, health })
+    }
+
+    /// The same of a file whose content may end before it does, in zeros.
+    pub fn open_with_room(path: &Path, health: Health) -> Result<Self, Failure> {
+        let mut appender = Self::open(path, health)?;
+        appender.ahead = Some(Ahead::default());
+        Ok(appender)
     }
 
     /// Cuts the file to `length` and syncs it: what a killed process left unsynced is now on disk to stay.
@@ -99,6 +109,9 @@ impl Appender {
     pub fn append(&mut self, pieces: &[impl AsRef<[u8]>]) -> Result<u64, AppendError> {
         self.health.check().map_err(AppendError::Broken)?;
         let start = self.synced;
+        if let Some(ahead) = &mut self.ahead {
+            ahead.reserve(&self.file, start, pieces.iter().map(|piece| piece.as_ref().len() as u64).sum());
+        }
         let mut end = start;
         for piece in pieces.iter().map(AsRef::as_ref) {
             if let Err(error) = self.file.write_all_at(piece, end) {
@@ -119,9 +132,16 @@ impl Appender {
         if !is_no_room(error) {
             return self.broken("write", error);
         }
-        match self.file.set_len(self.synced) {
+        match self.end_here() {
             Ok(()) => AppendError::NoRoom(at(&self.path, "append to", error)),
             Err(error) => self.broken("cut", &error),
+        }
+    }
+
+    fn end_here(&mut self) -> io::Result<()> {
+        match &mut self.ahead {
+            Some(ahead) => ahead.cut(&self.file, self.synced),
+            None => self.file.set_len(self.synced),
         }
     }
 
@@ -143,6 +163,15 @@ impl Appender {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // What a failed sync has left is nobody's to touch.
+        if self.ahead.as_ref().is_some_and(Ahead::is_there) && self.health.check().is_ok() {
+            let _ = self.end_here(); // the next start does it too
+        }
     }
 }
 

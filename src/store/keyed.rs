@@ -88,13 +88,13 @@ impl Keyed {
     }
 
     fn load(path: &Path, compact_above: u64, health: Health) -> Result<Self, Failure> {
-        let file = Appender::open(path, health.clone())?;
+        let file = Appender::open_with_room(path, health.clone())?;
         let mut journal = Self { file, places: BTreeMap::new(), live: 0, compact_above, health };
         let end = journal.replay()?;
         if end < journal.file.marked() {
             return Err(cut_short(path, end, journal.file.marked()));
         }
-        if end < journal.file.synced() {
+        if journal.rest(end)?.iter().any(|&byte| byte != 0) {
             tracing::warn!("{}: the torn end was cut at byte {end}", path.display());
         }
         journal.file.cut(end)?;
@@ -139,9 +139,14 @@ impl Keyed {
         }
     }
 
+    /// What the file holds from there on.
+    fn rest(&self, from: u64) -> Result<Vec<u8>, Failure> {
+        self.file.read(from, (self.file.synced() - from) as usize)
+    }
+
     /// Whether a whole frame after `bad` says that `bad` had been synced.
     fn was_synced_beyond(&self, bad: u64) -> Result<bool, Failure> {
-        let rest = self.file.read(bad, (self.file.synced() - bad) as usize)?;
+        let rest = self.rest(bad)?;
         let frames = (1..rest.len()).filter(|&i| rest[i..].starts_with(MAGIC));
         for start in frames {
             let mut tail = &rest[start..];

@@ -53,8 +53,11 @@ async fn a_log_cut_at_any_byte_keeps_whole_requests_and_takes_the_others_again()
     let requests = five_requests(dir.path(), &hand).await;
     let starts = frame_starts(dir.path());
     // The first frame holds the heads; it is synced before the file gets its name.
-    for cut in starts[1]..=starts[9] {
-        let copy = copy_with(dir.path(), |bytes| bytes.truncate(cut));
+    for (cut, room) in (starts[1]..=starts[9]).flat_map(|cut| [(cut, 0), (cut, 100)]) {
+        let copy = copy_with(dir.path(), |bytes| {
+            bytes.truncate(cut);
+            bytes.resize(cut + room, 0);
+        });
         let log = open(copy.path(), roomy(&hand));
         let whole = [0, 1, 2, 3, 6, 8].into_iter().rfind(|&events| starts[events + 1] <= cut).unwrap() as u64;
         assert_eq!(offsets(&log, &name("a")).await, (0..whole).collect::<Vec<_>>(), "cut at {cut}");
@@ -66,6 +69,43 @@ async fn a_log_cut_at_any_byte_keeps_whole_requests_and_takes_the_others_again()
         assert_eq!(offsets(&log, &name("a")).await, (0..8).collect::<Vec<_>>(), "cut at {cut}");
         assert!(damaged(copy.path()).is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_killed_log_ends_in_room_and_a_sealed_or_closed_one_where_its_events_do() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let log = open(dir.path(), hand.options());
+    publish_each(&log, &name("a"), 0..60).await;
+    let logs = files(dir.path(), "log");
+    let content = |path: &PathBuf| frame::written(&fs::read(path).unwrap(), 0) as u64;
+    let room = |path: &PathBuf| fs::metadata(path).unwrap().len() - content(path);
+    let (last, sealed) = logs.split_last().unwrap();
+    assert!(room(last) > 10_000 && sealed.len() > 1 && sealed.iter().all(|path| room(path) < 8));
+    let killed = copy_with_marks(dir.path(), |_| {});
+    drop(log);
+    assert!(room(last) < 8);
+    let log = open(killed.path(), hand.options());
+    assert_eq!(offsets(&log, &name("a")).await, (0..60).collect::<Vec<_>>());
+    assert!(log.missing(&name("a"), 0).is_empty() && damaged(killed.path()).is_empty());
+}
+
+#[tokio::test]
+async fn room_ahead_is_nothing_that_was_lost() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    five_requests(dir.path(), &hand).await;
+    let starts = frame_starts(dir.path());
+    let mut bytes = fs::read(files(dir.path(), "log").last().unwrap()).unwrap();
+    let content = bytes.len();
+    bytes.resize(content + 5_000, 0);
+    let mut cut = bytes.clone();
+    cut[starts[8]..].fill(0);
+    let mut scan = frame::scan(&cut, 1, frame::Tail::MayBeTorn);
+    assert_eq!(scan.state, frame::Condition::Torn { end: starts[7] }, "with its last event a request is gone");
+    scan.expect(&cut, 1, content as u64);
+    assert_eq!(scan.state, frame::Condition::Damaged { bytes: content - starts[8] });
+    bytes[starts[3] + 20] ^= 1;
+    let damaged = frame::scan(&bytes, 1, frame::Tail::MayBeTorn).state;
+    assert_eq!(damaged, frame::Condition::Damaged { bytes: starts[4] - starts[3] });
 }
 
 #[tokio::test]
@@ -124,7 +164,10 @@ async fn the_end_of_what_was_synced_is_missed_and_its_offsets_are_lost_and_not_g
     let (starts, feed) = (frame_starts(dir.path()), name("a"));
     // With its first event a feed loses its name: what else was in it is told of in the log only.
     for cut in starts[2]..starts[9] {
-        let copy = copy_with_marks(dir.path(), |bytes| bytes.truncate(cut));
+        let copy = copy_with_marks(dir.path(), |bytes| {
+            bytes.truncate(cut);
+            bytes.resize(cut + 5_000 * (cut % 2), 0); // room ahead is nothing that is missed
+        });
         let log = open(copy.path(), roomy(&hand));
         let kept = (0..8).rfind(|&events| starts[events + 1] <= cut).unwrap() as u64;
         assert_eq!(offsets(&log, &feed).await, (0..kept).collect::<Vec<_>>(), "cut at {cut}");

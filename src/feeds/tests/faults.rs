@@ -1,13 +1,12 @@
 //! A disk that is full, and a disk that fails.
 
-use std::fs::File;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU8;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::feeds::files::JournalFile;
+use crate::feeds::files::{Journal, JournalFile};
 
 /// What the disk does.
 const WORKS: u8 = 0;
@@ -16,19 +15,19 @@ const FAILS_TO_WRITE: u8 = 2;
 const FAILS_TO_SYNC: u8 = 3;
 
 struct Faulty {
-    file: File,
+    file: Journal,
     fault: Arc<AtomicU8>,
 }
 
 impl JournalFile for Faulty {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, end: u64, bytes: &[u8]) -> io::Result<()> {
         match self.fault.load(Ordering::SeqCst) {
             FULL | FAILS_TO_WRITE => {
-                self.file.append(&bytes[..bytes.len() - 1])?; // a short write: whole frames of it may be good
+                self.file.append(end, &bytes[..bytes.len() - 1])?; // a short write: whole frames of it may be good
                 let full = self.fault.load(Ordering::SeqCst) == FULL;
                 Err(if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other }.into())
             }
-            _ => self.file.append(bytes),
+            _ => self.file.append(end, bytes),
         }
     }
     fn sync(&mut self) -> io::Result<()> {
@@ -45,7 +44,8 @@ impl JournalFile for Faulty {
 fn open_faulty(dir: &Path, hand: &Hand) -> (Arc<FeedLog>, Arc<AtomicU8>) {
     let fault = Arc::new(AtomicU8::new(WORKS));
     let shared = fault.clone();
-    let faulty = move |file| Box::new(Faulty { file, fault: shared.clone() }) as Box<dyn JournalFile>;
+    let faulty =
+        move |file| Box::new(Faulty { file: Journal::new(file), fault: shared.clone() }) as Box<dyn JournalFile>;
     (FeedLog::open_on(dir, hand.options(), Arc::new(faulty)).unwrap(), fault)
 }
 
@@ -100,17 +100,17 @@ async fn publishing_leaves_the_reserve_of_the_file_system_alone() {
 
 /// A disk that says when a write begins, and waits for what is to become of it.
 struct Slow {
-    file: File,
+    file: Journal,
     begins: Sender<()>,
     ends: Arc<Mutex<Receiver<Option<io::ErrorKind>>>>,
 }
 
 impl JournalFile for Slow {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, end: u64, bytes: &[u8]) -> io::Result<()> {
         let _ = self.begins.send(()); // the test may have heard enough
         match self.ends.lock().unwrap().recv().unwrap() {
             Some(error) => Err(error.into()),
-            None => self.file.append(bytes),
+            None => self.file.append(end, bytes),
         }
     }
     fn sync(&mut self) -> io::Result<()> {
@@ -129,7 +129,9 @@ async fn while_the_first_is_written(
     let (dir, hand, feed) = (tempfile::tempdir().unwrap(), Hand::default(), name("a"));
     let ((begins, begun), (end_of, ends)) = (channel(), channel());
     let ends = Arc::new(Mutex::new(ends));
-    let slow = move |file| Box::new(Slow { file, begins: begins.clone(), ends: ends.clone() }) as Box<dyn JournalFile>;
+    let slow = move |file| {
+        Box::new(Slow { file: Journal::new(file), begins: begins.clone(), ends: ends.clone() }) as Box<dyn JournalFile>
+    };
     let roomy = Options { segment_bytes: 1 << 20, ..hand.options() };
     let log = FeedLog::open_on(dir.path(), roomy, Arc::new(slow)).unwrap();
     let mut requests = requests.into_iter();
@@ -151,9 +153,12 @@ async fn while_the_first_is_written(
     (answers, log, end_of, dir)
 }
 
+/// The first is so large that others are gathered while it is written.
 fn later_requests() -> [Vec<NewEvent>; 4] {
+    let mut first = numbered(0..3);
+    first[0] = event("e0", &format!(r#"{{"n":"{}"}}"#, "x".repeat(100_000)));
     let other = vec![event("new", "{}"), event("e1", r#"{"n":"x"}"#)];
-    [numbered(0..3), numbered(1..5), other, vec![event("e2", r#"{ "n" : 2 }"#)]]
+    [first, numbered(1..5), other, vec![event("e2", r#"{ "n" : 2 }"#)]]
 }
 
 #[tokio::test]

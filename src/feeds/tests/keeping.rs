@@ -2,9 +2,10 @@
 
 use super::*;
 
+/// Without the room that the last journal has ahead.
 fn on_disk(dir: &Path) -> u64 {
-    let size = |path: &std::path::PathBuf| std::fs::metadata(path).unwrap().len();
-    ["log", "idx", "ids"].iter().flat_map(|kind| files(dir, kind)).map(|path| size(&path)).sum()
+    let size = |path| crate::feeds::frame::written(&std::fs::read(path).unwrap(), 0) as u64;
+    ["log", "idx", "ids"].iter().flat_map(|kind| files(dir, kind)).map(size).sum()
 }
 
 fn after(hours: i64) -> Timestamp {

@@ -121,20 +121,53 @@ fn any_record_of_many_segments_is_found_also_after_a_restart() {
 fn a_torn_tail_of_a_keyed_journal_is_cut_at_every_byte_and_the_rest_is_kept() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("k.log");
-    let mut journal = keyed(&path).unwrap();
     let mut ends = vec![0];
-    for key in 0..3 {
-        put(&mut journal, key, &[key as u8; 20]);
+    for key in 1..4 {
+        put(&mut keyed(&path).unwrap(), key, &[key as u8; 20]);
         ends.push(fs::metadata(&path).unwrap().len());
     }
     let whole = fs::read(&path).unwrap();
-    for length in 0..=whole.len() as u64 {
-        fs::write(&path, &whole[..length as usize]).unwrap();
+    for (length, room) in (0..=whole.len()).flat_map(|length| [(length, 0), (length, 100)]) {
+        fs::write(&path, [&whole[..length], &vec![0; room]].concat()).unwrap();
         mark::remove(&path); // as if none of it had been synced
-        let kept = ends.iter().filter(|&&end| end > 0 && end <= length).count();
+        let kept = ends.iter().filter(|&&end| end > 0 && end <= length as u64).count();
         assert_eq!(keyed(&path).unwrap().keys().count(), kept, "cut at {length}");
         assert_eq!(fs::metadata(&path).unwrap().len(), ends[kept]);
     }
+}
+
+/// What a kill leaves.
+fn as_it_is(path: &Path) -> tempfile::TempDir {
+    let copy = tempdir().unwrap();
+    for path in [path, &mark::path_of(path)] {
+        fs::copy(path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_small_value_finds_room_that_is_there_and_the_room_is_no_torn_end() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("k.log");
+    let mut journal = keyed(&path).unwrap();
+    put(&mut journal, 1, &[1; 50]);
+    let length = || fs::metadata(&path).unwrap().len();
+    let with_room = length();
+    assert!(with_room > 10_000, "{with_room}");
+    put(&mut journal, 2, &[2; 50]);
+    assert_eq!(length(), with_room);
+    let killed = as_it_is(&path);
+    let after = keyed(&killed.path().join("k.log")).unwrap();
+    assert_eq!(after.keys().collect::<Vec<_>>(), [1, 2]);
+    // A large one makes the file longer by itself, and a small one after it finds room again.
+    let large = vec![3; with_room as usize];
+    put(&mut journal, 3, &large);
+    assert_eq!(length(), 2 * 79 + 29 + with_room);
+    put(&mut journal, 4, &[4; 50]);
+    assert!(length() > 10_000 + with_room);
+    assert_eq!(journal.get(3).unwrap().unwrap(), large);
+    drop(journal);
+    assert_eq!(length(), 3 * 79 + 29 + with_room, "a journal that is closed ends where its content does");
 }
 
 #[test]
@@ -165,11 +198,12 @@ fn values_whose_bulk_is_shared_stand_in_the_file_as_if_they_were_in_one_piece() 
 fn a_hole_in_the_last_group_is_torn_and_a_hole_before_it_is_damage() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("k.log");
-    let mut journal = keyed(&path).unwrap();
-    put(&mut journal, 1, &[1; 50]);
+    put(&mut keyed(&path).unwrap(), 1, &[1; 50]);
     let first_end = fs::metadata(&path).unwrap().len() as usize;
+    let mut journal = keyed(&path).unwrap();
     let values = vec![(2, vec![2; 50].into()), (3, vec![3; 50].into())];
     journal.commit(vec![Job::Put { values, guard: None }]).remove(0).unwrap();
+    drop(journal);
     let whole = fs::read(&path).unwrap();
     let mut torn = whole.clone();
     // The second group's first page never reached the disk, its second did: nobody was promised it.
@@ -238,8 +272,8 @@ fn garbage_is_rewritten_away_and_an_unfinished_rewrite_does_no_harm() {
     for round in 0..500u32 {
         put(&mut journal, u64::from(round % 3), &round.to_le_bytes().repeat(10));
     }
-    assert!(fs::metadata(&path).unwrap().len() < 2000);
     drop(journal);
+    assert!(fs::metadata(&path).unwrap().len() < 2000);
     fs::write(path.with_extension("new"), b"half").unwrap();
     let journal = keyed(&path).unwrap();
     assert!(!path.with_extension("new").exists());
