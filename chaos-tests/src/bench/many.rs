@@ -25,7 +25,7 @@ pub fn id(number: usize) -> String {
 pub fn recipe(number: usize, sink: &Sink, targets: usize) -> String {
     let (id, feed) = (id(number), feed(number));
     let target = |target: usize| {
-        let url = sink.url(&format!("/n{number}/t{target}"));
+        let url = sink.url_of(number, &format!("/n{number}/t{target}"));
         format!(
             "  - name: t{target}\n    adapter: rest\n    url: {url}\n    idempotency: honoured\n    timeout: 300s\n"
         )

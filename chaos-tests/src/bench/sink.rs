@@ -22,12 +22,12 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 /// What is kept is kept in blocks, so that none is copied when there is more.
 const BLOCK: usize = 16 << 20;
 const READ: usize = 256 << 10;
-/// The listener's, among the connections' numbers.
-const LISTENER: u64 = 0;
+/// The listeners have the first numbers among the connections'.
+const LISTENERS: u64 = 64;
 
 /// The partner. It is up until it is dropped.
 pub struct Sink {
-    port: Port,
+    ports: Vec<Port>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -72,20 +72,34 @@ impl Sink {
 
     /// On a port that was reserved before: until now nobody was there.
     pub fn on(port: Port) -> Self {
-        let listener = port.listen();
-        listener.set_nonblocking(true).expect("a socket can be made not to block");
+        Self::on_all(vec![port])
+    }
+
+    /// In the place of many partners, at as many addresses as it can have. To one address there are only so many
+    /// connections, and the kernel looks longer for a free port of the client's the more there are.
+    pub fn of_many() -> Self {
+        Self::on_all((0..LISTENERS).map(|_| Port::reserve()).collect())
+    }
+
+    fn on_all(ports: Vec<Port>) -> Self {
+        let listeners = ports.iter().map(Port::listen).collect();
         let shared = Arc::new(Shared::default());
         let mine = shared.clone();
-        let thread = std::thread::spawn(move || Loop::new(listener, mine).run());
-        Self { port, shared, thread: Some(thread) }
+        let thread = std::thread::spawn(move || Loop::new(listeners, mine).run());
+        Self { ports, shared, thread: Some(thread) }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.port.address()
+        self.ports[0].address()
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
+        self.url_of(0, path)
+    }
+
+    /// That of one of many partners.
+    pub fn url_of(&self, partner: usize, path: &str) -> String {
+        format!("http://{}{path}", self.ports[partner % self.ports.len()].address())
     }
 
     /// Whether it takes requests and never answers them. What hangs stays so.
@@ -157,7 +171,7 @@ fn arrival(block: &[u8], place: &Place) -> Arrival {
 
 struct Loop {
     shared: Arc<Shared>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     epoll: std::os::fd::OwnedFd,
     connections: HashMap<u64, Connection>,
     next: u64,
@@ -171,11 +185,14 @@ struct Connection {
 }
 
 impl Loop {
-    fn new(listener: TcpListener, shared: Arc<Shared>) -> Self {
+    fn new(listeners: Vec<TcpListener>, shared: Arc<Shared>) -> Self {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("Linux has epoll");
-        let token = epoll::EventData::new_u64(LISTENER);
-        epoll::add(&epoll, listener.as_fd(), token, epoll::EventFlags::IN).expect("a socket can be waited for");
-        Self { shared, listener, epoll, connections: HashMap::new(), next: LISTENER + 1, buffer: vec![0; READ] }
+        for (number, listener) in (0..LISTENERS).zip(&listeners) {
+            listener.set_nonblocking(true).expect("a socket can be made not to block");
+            let token = epoll::EventData::new_u64(number);
+            epoll::add(&epoll, listener.as_fd(), token, epoll::EventFlags::IN).expect("a socket can be waited for");
+        }
+        Self { shared, listeners, epoll, connections: HashMap::new(), next: LISTENERS, buffer: vec![0; READ] }
     }
 
     fn run(mut self) {
@@ -191,15 +208,15 @@ impl Loop {
             let tokens: Vec<u64> = ready.iter().map(|event| event.data.u64()).collect();
             for token in tokens {
                 match token {
-                    LISTENER => self.accept(),
+                    ..LISTENERS => self.accept(token as usize),
                     token => self.serve(token),
                 }
             }
         }
     }
 
-    fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+    fn accept(&mut self, listener: usize) {
+        while let Ok((stream, _)) = self.listeners[listener].accept() {
             let _ = stream.set_nodelay(true);
             let token = epoll::EventData::new_u64(self.next);
             // The sockets block: there is something to read when they are asked.

@@ -33,7 +33,7 @@ pub fn run(settings: &Settings) -> Row {
 }
 
 fn applied(settings: &Settings, row: &mut Row, count: usize) -> Run {
-    let (stage, sink, others) = (Stage::new(&settings.program), Sink::new(), Sink::new());
+    let (stage, sink, others) = (Stage::new(&settings.program), Sink::new(), Sink::of_many());
     let url = sink.url("/events");
     stage.apply(
         RECIPE,

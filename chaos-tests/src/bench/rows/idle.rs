@@ -29,7 +29,7 @@ pub fn run(settings: &Settings) -> Row {
 }
 
 fn resting(settings: &Settings, row: &mut Row, count: usize) -> Run {
-    let (mut stage, sink) = (Stage::new(&settings.program), Sink::new());
+    let (mut stage, sink) = (Stage::new(&settings.program), Sink::of_many());
     many::apply(&stage, 0..FEW, &sink, 2);
     stage.node.restart();
     let few = cpu::memory(stage.process());

@@ -43,7 +43,7 @@ pub fn run(settings: &Settings) -> Row {
 fn half(settings: &Settings, row: &mut Row, others: Others) -> Run {
     let targets = 2 * settings.sized(500, 5);
     let (single, burst) = (settings.sized(50, 3), settings.sized(100, 5));
-    let (stage, well, ill) = (Stage::new(&settings.program), Sink::new(), Sink::new());
+    let (stage, well, ill) = (Stage::new(&settings.program), Sink::of_many(), Sink::of_many());
     ill.hang(others == Others::Hang);
     stage.apply(RECIPE, &recipe(targets, others, &well, &ill));
     let due = paced::run(single, PACE, 1, || |number| stage.publish(&events::requests(FEED, number, 1, 1), 1));

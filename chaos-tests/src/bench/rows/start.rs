@@ -23,7 +23,7 @@ pub fn run(settings: &Settings) -> Row {
 }
 
 fn killed(settings: &Settings, row: &mut Row, recipes: usize, each: usize) -> Run {
-    let (mut stage, sink) = (Stage::new(&settings.program), Sink::new());
+    let (mut stage, sink) = (Stage::new(&settings.program), Sink::of_many());
     // Every recipe has sent something that is never answered: all its events wait.
     sink.hang(true);
     many::apply(&stage, 0..recipes, &sink, 1);

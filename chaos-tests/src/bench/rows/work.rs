@@ -56,7 +56,7 @@ fn finished(mut row: Row, large: &str, small: &str) -> Row {
 
 /// The same number of events in the same number of requests, however many recipes they are for.
 fn of_recipes(settings: &Settings, row: &mut Row, large: usize, recipes: usize) -> Run {
-    let (stage, sink) = (Stage::new(&settings.program), Sink::new());
+    let (stage, sink) = (Stage::new(&settings.program), Sink::of_many());
     let each = EACH * large / recipes;
     many::apply(&stage, 0..recipes, &sink, 1);
     let requests: Vec<Vec<u8>> =
@@ -98,7 +98,7 @@ fn with_stored(settings: &Settings, row: &mut Row, stored: usize) -> Run {
 /// Publishing alone, 50 events a request; then some of the feeds are read.
 fn among_feeds(settings: &Settings, row: &mut Row, large: usize, feeds: usize) -> Run {
     const AT_ONCE: usize = 50;
-    let (stage, sink) = (Stage::new(&settings.program), Sink::new());
+    let (stage, sink) = (Stage::new(&settings.program), Sink::of_many());
     let each = AT_ONCE * large / feeds;
     let requests = |part: std::ops::Range<usize>| -> Vec<Vec<u8>> {
         let of_feed = |number| events::requests(&many::feed(number), number * each + part.start, part.len(), AT_ONCE);
