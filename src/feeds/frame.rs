@@ -10,6 +10,8 @@
 //! | 12 | u64 number of the segment | | 8 | payload |
 //! | 20 | u32 CRC-32 of the above | | | |
 //!
+//! Behind the last frame of the segment that is written there may be room ahead (`ahead.rs`), in zeros.
+//!
 //! Lengths stay below 2^28, so their last byte is a control character, which neither JSON nor any text of
 //! an event can hold: a frame can't be forged inside an event, and looking for the next frame after a
 //! damaged one is safe.

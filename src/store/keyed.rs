@@ -14,6 +14,8 @@
 //! | 1 | 1 = value, 0 = removed (no value) |
 //! | n | the value |
 //!
+//! Behind the last frame there may be room ahead (`ahead.rs`), in zeros.
+//!
 //! The synced length tells torn from damaged: a bad frame is the torn end of a group that nobody was
 //! promised, unless a later frame says that it had been synced.
 
