@@ -30,8 +30,10 @@ fn cut_one(note: &Path) -> Option<Lost> {
     let synced: u64 = text.parse().expect("a length, whole or not at all");
     let file = note.with_extension("");
     // Retention may have removed or rewritten it; both are synced as a whole.
-    let length = fs::metadata(&file).ok()?.len();
-    let bytes = length.checked_sub(synced).filter(|lost| *lost > 0)?;
+    let content = fs::read(&file).ok()?;
+    let rest = content.get(usize::try_from(synced).expect("a file in memory")..)?;
+    // Room ahead is zeros, and no loss.
+    let bytes = rest.iter().rposition(|&byte| byte != 0)? as u64 + 1;
     OpenOptions::new().write(true).open(&file).and_then(|file| file.set_len(synced)).expect("the file is ours");
     Some(Lost { file, bytes })
 }
