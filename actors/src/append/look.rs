@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
+use super::ANCHOR;
 use super::recover::{Range, Seen};
-use super::{ANCHOR, temporary_name};
+use super::write::temporary_name;
 use crate::failure::Failure;
 use crate::id::Timestamp;
 use crate::ports::{FileHost, FilePartner};

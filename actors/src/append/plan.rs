@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::look::Before;
-use super::{Appender, Arrived, FRESH, Looked, Tell, look, temporary_name};
+use super::write::temporary_name;
+use super::{Appender, Arrived, FRESH, Looked, Tell, look};
 use crate::event::Event;
 use crate::failure::{Failure, FailureKind};
 use crate::ports::{FilePartner, Rows, WriteTo};

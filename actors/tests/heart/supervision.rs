@@ -88,7 +88,7 @@ fn a_hundred_panics_quarantine_one_child_with_one_ticket_and_its_sibling_does_no
         assert_eq!((sibling.state, sibling.restarts, sibling.epoch), (State::Running, 0, Some(1)));
         assert_eq!((child.state, child.restarts), (State::Quarantined, 6));
         let words = child.last_panic.unwrap().what;
-        assert!(words.starts_with("the adapter panics (") && words.contains("fakes.rs:"), "{words}");
+        assert!(words.starts_with("the adapter panics (") && words.contains("partner.rs:"), "{words}");
         assert_eq!(late(&gis, &crews), (100, 0));
         assert_eq!((gis.ledger.open_causes(), crews.ledger.open_causes()), (vec![Cause::Quarantine], vec![]));
         let status = look(&supervisor).await.targets.remove(1);
