@@ -105,6 +105,8 @@ impl Node {
         let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
         let operations = Arc::new(Operations::new(world.clone(), root.clone()));
         let webhook = Webhook::new(operations.clone());
+        // Before its feed gets events.
+        operations.compare_with_feeds(world.store.recipe(&webhook::recipe_id()).into_iter().collect()).await;
         // What the configuration does not want any more is not started.
         webhook.catch_up().await;
         operations.start_all().await;

@@ -76,8 +76,12 @@ impl Beside {
         (Self(child), said)
     }
 
+    pub fn signal(&self, with: Signal) {
+        signal(self.0.id(), with);
+    }
+
     pub fn terminate(mut self) -> ExitStatus {
-        signal(self.0.id(), Signal::TERM);
+        self.signal(Signal::TERM);
         ended(&mut self.0, "the command that was asked to end")
     }
 }

@@ -15,6 +15,7 @@ use hms_actors::node::{List, Node as Root, Tree};
 use hms_actors::ports::Clock;
 use hms_actors::supervisor::{RecipeSnapshot, Snapshot, State};
 
+use super::begun::withheld;
 use super::keyring::Keyring;
 use super::operations::{How, Operations};
 use super::pruning::moved_out;
@@ -302,6 +303,7 @@ impl Backend for Endpoint {
         if let Err(why) = self.world.feeds.healthy() {
             reasons.push(format!("the event store refuses writes: {why}"));
         }
+        reasons.extend(self.world.feeds.all_withheld().iter().map(|(feed, taken)| withheld(feed, *taken)));
         reasons.extend(self.world.settings().rules.governance.broken());
         for supervised in self.root.send(List).await.unwrap_or_default() {
             match supervised.state {

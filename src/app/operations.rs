@@ -14,7 +14,7 @@ use hms_actors::ports::{Clock, EventLog};
 use hms_actors::supervisor::{RecipeSupervisor, Retire, RunNow};
 use tokio::sync::Mutex;
 
-use super::begun::{Begun, Taken};
+use super::begun::{Begun, withheld};
 use super::governing::BlockedTarget;
 use super::notes;
 use super::world::World;
@@ -43,7 +43,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    fn conflict(why: impl Into<String>) -> Self {
+    pub(super) fn conflict(why: impl Into<String>) -> Self {
         Self::Conflict { why: why.into(), counts: BTreeMap::new() }
     }
 }
@@ -98,10 +98,14 @@ impl Operations {
         if let Some(why) = diff.as_ref().and_then(|diff| diff.refused.first()) {
             return Err(Refused::conflict(why));
         }
+        if stored.is_none() {
+            self.check_feed(&new.source.feed)?;
+        }
         self.check_targets(&places, current.as_ref(), &new)?;
         let blocked = self.check_policies(&new)?;
         let zone = self.world.settings().config.timezone;
         let revision = self.world.store.next_revision(id);
+        let waits = self.world.feeds.withheld(&new.source.feed).map(|to| withheld(&new.source.feed, to));
         let outcome = |changed: bool| Outcome {
             revision: if changed { revision } else { revision - 1 },
             changed,
@@ -110,11 +114,12 @@ impl Operations {
                 .as_ref()
                 .map_or_else(|| format!("a new recipe with {} targets", new.targets.len()), ToString::to_string),
             next_run_in: schedule::next_run(&schedule::to_heart(&new.schedule, zone), self.now()),
-            warnings: if stored.is_none() { self.warnings(&new) } else { Vec::new() },
+            warnings: if stored.is_none() { self.warnings(&new) } else { waits.iter().cloned().collect() },
             blocked: blocked.clone(),
         };
         if current.as_ref() == Some(&new) {
             if !how.dry_run {
+                self.let_feed_go_on(&new.source.feed).await;
                 // Whatever became of an earlier change: what is stored is what runs.
                 self.start(id).await?;
             }
@@ -128,6 +133,7 @@ impl Operations {
             return Ok(outcome);
         }
         backlog?;
+        self.let_feed_go_on(&new.source.feed).await;
         let renamed = new.targets.iter().filter_map(|target| target.renamed_from.clone());
         self.retire(id, removed.iter().cloned().chain(renamed).collect()).await?;
         if let Err(refused) = self.check_backlog(id, &removed, how.abandon) {
@@ -194,7 +200,9 @@ impl Operations {
         let (operations, id, by) = (self.clone(), id.clone(), by.to_owned());
         to_the_end(async move {
             let _guard = operations.one_at_a_time.lock().await;
-            if operations.stored(&id)?.paused != paused {
+            let stored = operations.stored(&id)?;
+            operations.check_feed(&stored.feed)?;
+            if stored.paused != paused {
                 operations.record(&id, if paused { Change::Paused } else { Change::Resumed }, &by).await?;
             }
             operations.start(&id).await
@@ -203,30 +211,16 @@ impl Operations {
     }
 
     /// Makes all deliveries anew, and starts what is not running: at the start of the node, and after a reload.
-    /// A recipe that can't be started does not keep the others from it.
+    /// A recipe that can't be started, or that waits for a human, does not keep the others from it.
     pub(super) async fn start_all(&self) {
         let mut places = self.one_at_a_time.lock().await;
         let _ = self.root.send(ReloadAll).await;
         let recipes = self.world.store.recipes();
         recipes.iter().for_each(|stored| self.note_places(&mut places, &stored.id));
-        // What is not started now is still needed later.
-        recipes.iter().for_each(|stored| self.register_readers(stored));
-        let (mut found, mut taken) = (Vec::with_capacity(recipes.len()), Taken::new());
-        for stored in recipes {
-            let begun = self.begun(&stored).await;
-            if let Ok(begun) = &begun {
-                let taken = taken.entry(stored.feed.clone()).or_default();
-                *taken = (*taken).max(self.taken(&stored, begun));
-            }
-            found.push((stored, begun));
-        }
-        taken.retain(|feed, taken| *taken > self.head(feed));
-        taken.iter().for_each(|(feed, &taken)| self.world.feeds.skip_to(feed, taken));
-        for (stored, begun) in found {
-            let started = match (begun, taken.get(&stored.feed)) {
-                (Ok(begun), None) => self.start_with(&stored, &begun).await,
-                (Ok(_), Some(&taken)) => Err(events_are_older(&stored.feed, taken)),
-                (Err(refused), _) => Err(refused),
+        for (stored, begun) in self.compare_with_feeds(recipes).await {
+            let started = match begun {
+                Ok(begun) => self.start_with(&stored, &begun).await,
+                Err(refused) => Err(refused),
             };
             if let Err(error) = started {
                 tracing::error!(recipe = %stored.id, "the recipe is not started: {error}");
@@ -236,7 +230,9 @@ impl Operations {
 
     /// Delivers now; the reports come when what waits has been tried, or nothing comes with `wait` false.
     pub async fn run(&self, id: &RecipeId, wait: bool, by: &str) -> Result<Vec<RunReport>, Refused> {
-        if self.stored(id)?.paused {
+        let stored = self.stored(id)?;
+        self.check_feed(&stored.feed)?;
+        if stored.paused {
             return Err(Refused::conflict(format!("recipe `{id}` is paused: resume it first")));
         }
         let supervisor = self.supervisor(id).await?;
@@ -258,21 +254,22 @@ impl Operations {
     pub(super) async fn start(&self, id: &RecipeId) -> Result<(), Refused> {
         let stored = self.stored(id)?;
         let begun = self.begun(&stored).await?;
+        self.register_readers(&stored);
         self.start_with(&stored, &begun).await
     }
 
     async fn start_with(&self, stored: &Stored, begun: &[Begun]) -> Result<(), Refused> {
+        self.check_feed(&stored.feed)?;
         let recipe = parse_stored(stored)?;
         let revisions = stored.targets.iter().map(|(name, target)| (name.clone(), target.revision)).collect();
         let zone = self.world.settings().config.timezone;
         let settings = heart::settings(&recipe, stored.revision, &revisions, stored.paused, zone);
-        self.register_readers(stored);
         self.keep_begun(stored, begun);
         self.settle_lost(stored).await?;
         self.tell(Apply { settings, frontier: self.frontier(stored, begun) }).await
     }
 
-    fn register_readers(&self, stored: &Stored) {
+    pub(super) fn register_readers(&self, stored: &Stored) {
         for target in stored.targets.keys() {
             let below = self.below(&TargetKey { recipe: stored.id.clone(), target: target.clone() });
             self.world.feeds.register_reader(&stored.feed, &reader(&stored.id, target), below);
@@ -317,7 +314,8 @@ impl Operations {
     }
 
     pub(super) fn head(&self, feed: &FeedName) -> Offset {
-        self.world.feeds.head(feed).get()
+        let withheld = self.world.feeds.withheld(feed).unwrap_or_default();
+        self.world.feeds.head(feed).get().max(withheld)
     }
 
     /// What the operator may not have meant.
@@ -416,14 +414,6 @@ fn parse_stored(stored: &Stored) -> Result<Recipe, Failure> {
 /// The name under which a target's position is known to its feed.
 pub(super) fn reader(recipe: &RecipeId, target: &TargetName) -> String {
     format!("{recipe}/{target}")
-}
-
-fn events_are_older(feed: &FeedName, taken: Offset) -> Refused {
-    Refused::Failed(Failure::node(format!(
-        "events below {taken} of feed `{feed}` have been begun or settled, and the feed does not go that far: its events \
-         are older than the audit. Restore the folder events/ that belongs to it; if there is none, apply the recipe again: what is gone \
-         becomes dead letters with the reason `lost`"
-    )))
 }
 
 fn restarting(id: &RecipeId) -> Failure {

@@ -42,7 +42,7 @@ impl From<PublishError> for AdminError {
             PublishError::FeedFull { .. } | PublishError::NodeFull { .. } | PublishError::DiskFull { .. } => {
                 AdminError::full(detail)
             }
-            PublishError::Unwritable { .. } => AdminError::unavailable(detail),
+            PublishError::Unwritable { .. } | PublishError::Withheld { .. } => AdminError::unavailable(detail),
             PublishError::Overloaded => AdminError::overloaded(detail, Duration::from_secs(1)),
         }
     }

@@ -27,6 +27,7 @@ impl Operations {
     async fn carry_out_delete(&self, id: &RecipeId, abandon: bool, by: &str) -> Result<u64, Refused> {
         let mut places = self.one_at_a_time.lock().await;
         let stored = self.stored(id)?;
+        self.check_feed(&stored.feed)?;
         let targets: Vec<TargetName> = stored.targets.keys().cloned().collect();
         self.check_backlog(id, &targets, abandon)?;
         self.tell(Remove(id.clone())).await?;

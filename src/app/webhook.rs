@@ -233,7 +233,7 @@ fn feed() -> FeedName {
     FeedName::parse(TICKETS).expect("it is a name")
 }
 
-fn recipe_id() -> RecipeId {
+pub(super) fn recipe_id() -> RecipeId {
     RecipeId::parse(TICKET_WEBHOOK).expect("it is a name")
 }
 

@@ -150,6 +150,9 @@ impl FeedLog {
     pub async fn take(&self, batch: Batch) -> Result<Taken, PublishError> {
         self.healthy().map_err(|message| PublishError::Unwritable { message })?;
         batch.check()?;
+        if self.withheld(&batch.feed).is_some() {
+            return Err(PublishError::Withheld { feed: batch.feed.to_string() });
+        }
         let bytes = batch.bytes();
         let waiting = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
         let release = || self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
@@ -218,9 +221,30 @@ impl FeedLog {
         self.shared.state().feeds.get(feed).map_or_else(Vec::new, |feed| feed.missing(from))
     }
 
-    /// Gives out no offset below `to`: somebody has a receipt for them.
-    pub fn skip_to(&self, feed: &FeedName, to: Offset) {
-        self.shared.state().feed(feed).announce(to);
+    /// Takes no event for the feed until it goes on: somebody has receipts for offsets up to `to` that it knows nothing of.
+    pub fn withhold(&self, feed: &FeedName, to: Offset) {
+        self.shared.state().withheld.insert(feed.clone(), to);
+    }
+
+    /// Where a feed would go on that takes no events.
+    pub fn withheld(&self, feed: &FeedName) -> Option<Offset> {
+        self.shared.state().withheld.get(feed).copied()
+    }
+
+    /// The feeds that take no events.
+    pub fn all_withheld(&self) -> Vec<(FeedName, Offset)> {
+        self.shared.state().withheld.iter().map(|(feed, &to)| (feed.clone(), to)).collect()
+    }
+
+    /// A feed that was withheld takes events again, from where it was to go on; also after a restart.
+    pub async fn go_on(&self, feed: &FeedName) {
+        if !self.shared.state().release(feed) {
+            return;
+        }
+        let (done, waiting) = oneshot::channel();
+        if self.jobs.try_send(Job::RecordHeads(done)).is_ok() {
+            let _ = waiting.await; // a writer that has ended takes no event either
+        }
     }
 
     pub fn remove_reader(&self, feed: &FeedName, reader: &str) {

@@ -69,6 +69,11 @@ pub enum PublishError {
     /// The store has failed for good (a failed sync is final): restart after the cause is mended.
     #[error("the event store is not writable: {message}")]
     Unwritable { message: String },
+    /// Its events are older than what is known of its deliveries.
+    #[error(
+        "feed `{feed}` takes no events for now: those it has are older than the audit, and an operator has to say what is to become of it (/readyz)"
+    )]
+    Withheld { feed: String },
     /// More is waiting to be synced than the node will hold in memory.
     #[error("overloaded: too many events wait to be synced")]
     Overloaded,

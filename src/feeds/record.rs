@@ -15,7 +15,7 @@
 //! | | rest | data |
 //!
 //! A heads record (kind 2) says what feeds have come to: all of them at the start of a segment, and those
-//! that retention has shortened before their bytes are removed. It is why a feed's offsets go on where
+//! that retention has shortened before their bytes are removed, or that leave offsets out. It is why a feed's offsets go on where
 //! they were when all its events are gone, and why what was removed stays removed.
 //!
 //! | at | what | |

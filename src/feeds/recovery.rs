@@ -240,7 +240,7 @@ impl Loading<'_> {
         contents: Contents,
     ) -> Result<Recovered, Problem> {
         let store = Segments { folder: self.folder.clone(), all: self.segments, active: (active.number, reading) };
-        let mut state = State { feeds: HashMap::new(), store };
+        let mut state = State { feeds: HashMap::new(), store, withheld: HashMap::new() };
         for (name, run) in self.feeds {
             let feed = state.feed(&name);
             feed.bytes += run.bytes;
@@ -260,7 +260,7 @@ impl Loading<'_> {
             state.feed(&head.feed).announce(head.next);
             state.trim(&head.feed, head.oldest)?;
         }
-        state.take_trimmed(); // it is on disk already
+        state.take_unrecorded(); // it is on disk already
         let ids = Ids { recent: contents.ids, sealing: None, tables: self.tables.into_values().collect() };
         Ok(Recovered { state, ids, active })
     }

@@ -131,7 +131,7 @@ impl Writer {
             dead.map(|(&number, _)| number).collect()
         };
         if !dead.is_empty() {
-            self.record_trimmed();
+            self.record_heads();
         }
         for &segment in &dead {
             // The log first: an index without a log is swept up at the next start, the other way round it is rebuilt.

@@ -22,7 +22,9 @@ impl Writer {
         if self.shared.failed.get().is_some() {
             return; // what the journal's file holds is not known any more
         }
-        if let Err(error) = self.seal() {
+        if let Err(error) = self.seal()
+            && self.shared.failed.get().is_none()
+        {
             tracing::warn!(segment = self.active.number, %error, "the segment can't be sealed yet");
             self.active.seal_at = self.active.length + self.options.segment_bytes / 8;
         }
@@ -34,7 +36,7 @@ impl Writer {
         self.ids.sealed(&self.folder)?;
         // Its index says how long it is.
         self.cut()?;
-        self.active.file.as_mut().map_or(Ok(()), |file| file.sync())?;
+        self.sync().map_err(io::Error::other)?;
         let sealed = self.active.number;
         let mut lists = self.shared.state().tails();
         let index = index::encode(sealed, self.active.length, &mut lists);
@@ -54,7 +56,7 @@ impl Writer {
         state.store.segment(sealed).index_bytes = index.len() as u64;
         state.store.all.insert(active.number, Segment { log_bytes: active.length, ..Segment::default() });
         state.store.active = (active.number, reading);
-        state.take_trimmed(); // the new segment opens with it
+        state.take_unrecorded(); // the new segment opens with it
         drop(state);
         let newest = self.active.newest;
         self.active = active;
@@ -76,7 +78,7 @@ impl Writer {
     }
 
     fn rewrite(&mut self, segment: u64) -> io::Result<()> {
-        self.record_trimmed();
+        self.record_heads();
         let old = self.shared.state().listed(segment)?;
         let log = File::open(self.folder.file(segment, LOG))?;
         let mut bytes = frame::header(segment).to_vec();

@@ -51,6 +51,8 @@ impl Shared {
 pub(super) struct State {
     pub feeds: HashMap<FeedName, Feed>,
     pub store: Segments,
+    /// Feeds that take no events, and where they would go on.
+    pub withheld: HashMap<FeedName, Offset>,
 }
 
 /// The segments that stand, the active one among them.
@@ -82,8 +84,8 @@ pub(super) struct Feed {
     pub readers: Few<String, Reader>,
     /// Everything below was let go by retention. What is missing above was lost.
     floor: Offset,
-    /// Its oldest event is another than the disk knows.
-    trimmed: bool,
+    /// It has come to more than the disk knows.
+    unrecorded: bool,
 }
 
 /// Who still needs events.
@@ -159,14 +161,24 @@ impl State {
         Ok(Some(Located { first, log, entries }))
     }
 
+    /// Lets a feed go on that was withheld; says whether it was.
+    pub fn release(&mut self, name: &FeedName) -> bool {
+        let to = self.withheld.remove(name);
+        to.is_some_and(|to| {
+            self.feed(name).skip_to(to);
+            true
+        })
+    }
+
     /// What every feed that ever held an event has come to.
     pub fn heads(&self) -> Vec<Head> {
         self.feeds.iter().map(|(name, feed)| feed.come_to(name)).filter(|head| head.next > 0).collect()
     }
 
-    /// What the feeds have come to that were shortened since this was asked last.
-    pub fn take_trimmed(&mut self) -> Vec<Head> {
-        let take = |(name, feed): (&FeedName, &mut Feed)| std::mem::take(&mut feed.trimmed).then(|| feed.come_to(name));
+    /// What the feeds have come to that were shortened, or go on further up, since this was asked last.
+    pub fn take_unrecorded(&mut self) -> Vec<Head> {
+        let take =
+            |(name, feed): (&FeedName, &mut Feed)| std::mem::take(&mut feed.unrecorded).then(|| feed.come_to(name));
         self.feeds.iter_mut().filter_map(take).collect()
     }
 
@@ -229,7 +241,7 @@ impl Feed {
 
     /// Drops the events below `to`. The segments' bytes become garbage, nothing is written.
     pub fn trim(&mut self, to: Offset, store: &mut Segments) -> io::Result<()> {
-        self.trimmed |= to > self.floor;
+        self.unrecorded |= to > self.floor;
         self.floor = to.max(self.floor);
         while let Some(run) = self.runs.front_mut().filter(|run| run.first < to) {
             let active = run.segment == store.active.0;
@@ -272,6 +284,12 @@ impl Feed {
         entries.iter().for_each(|&entry| run.push(entry));
         self.bytes += lengths(entries);
         self.tail.extend_from_slice(entries);
+    }
+
+    /// Gives out no offset below `to`.
+    pub fn skip_to(&mut self, to: Offset) {
+        self.unrecorded |= to > self.head.get();
+        self.announce(to);
     }
 
     /// Tells those who wait what offset comes next.

@@ -2,6 +2,7 @@
 //! makes the next.
 
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,10 +87,15 @@ pub(super) fn fly(flight: Flight) -> Landed {
 pub(super) fn put(file: &mut dyn JournalFile, path: PathBuf, end: u64, bytes: &[u8]) -> Result<(), NotStored> {
     file.append(end, bytes).map_err(|error| take_back(file, end, &error))?;
     fault::point("feeds.after_write");
-    fault::sync(|| path, end..end + bytes.len() as u64, || file.sync())
-        .map_err(|error| NotStored::Broken(format!("syncing the journal failed: {error}")))?;
+    sync(file, path, end..end + bytes.len() as u64)?;
     fault::point("feeds.after_sync");
     Ok(())
+}
+
+/// Syncs the file after these bytes of it were written.
+pub(super) fn sync(file: &mut dyn JournalFile, path: PathBuf, written: Range<u64>) -> Result<(), NotStored> {
+    fault::sync(|| path, written, || file.sync())
+        .map_err(|error| NotStored::Broken(format!("syncing the journal failed: {error}")))
 }
 
 /// After a failed write: a full disk is met by cutting off what was written of the group, all else is final.

@@ -23,7 +23,7 @@ use super::ids::Ids;
 use super::log::Options;
 use super::record::encode_heads;
 use super::state::Shared;
-use super::syncing::{Flight, Landed, NotStored, Syncer, fly, put};
+use super::syncing::{Flight, Landed, NotStored, Syncer, fly, put, sync};
 use crate::mark::{Mark, Marked};
 
 /// Requests are taken into one group up to this size.
@@ -38,6 +38,8 @@ const SOON: Duration = Duration::from_millis(100);
 pub(super) enum Job {
     Publish(Batch, Answer),
     Maintain(Timestamp, oneshot::Sender<()>),
+    /// Put on disk what feeds have come to.
+    RecordHeads(oneshot::Sender<()>),
     Close,
     /// The group that was written is on disk, or not.
     Landed(Landed),
@@ -118,6 +120,11 @@ impl Writer {
                     self.settle();
                     while self.maintain(now) {}
                     let _ = done.send(()); // who asked may have gone
+                }
+                Some(Job::RecordHeads(done)) => {
+                    self.settle();
+                    self.record_heads();
+                    let _ = done.send(());
                 }
                 Some(Job::Close) => return self.end(),
                 None => {}
@@ -259,26 +266,34 @@ impl Writer {
         }
     }
 
-    /// Writes that events were removed, before their bytes are. If it fails, they come back with the next start.
-    pub fn record_trimmed(&mut self) {
-        let trimmed = self.shared.state().take_trimmed();
-        if trimmed.is_empty() || self.shared.failed.get().is_some() {
+    /// Writes that events were removed, before their bytes are, or that offsets are left out. If it fails, they come back
+    /// with the next start.
+    pub fn record_heads(&mut self) {
+        let heads = self.shared.state().take_unrecorded();
+        if heads.is_empty() || self.shared.failed.get().is_some() {
             return;
         }
         let mut bytes = Vec::new();
-        frame::put(&mut bytes, &encode_heads(self.active.length as u32, &trimmed));
+        frame::put(&mut bytes, &encode_heads(self.active.length as u32, &heads));
         match self.write(&bytes) {
             Ok(()) => {
                 self.active.grow(bytes.len() as u64, 0);
                 self.shared.state().store.segment(self.active.number).log_bytes += bytes.len() as u64;
             }
-            Err(error) => tracing::warn!(%error, "what retention removes can't be recorded"),
+            Err(error) => tracing::warn!(%error, "what the feeds have come to can't be recorded"),
         }
     }
 
     /// Cuts the room off that the file has ahead.
     pub fn cut(&mut self) -> io::Result<()> {
         self.active.file.as_mut().map_or(Ok(()), |file| file.truncate(self.active.length))
+    }
+
+    /// Syncs what is in the file while nothing is written.
+    pub fn sync(&mut self) -> Result<(), PublishError> {
+        let path = self.folder.file(self.active.number, LOG);
+        let Active { file: Some(file), length, .. } = &mut self.active else { return Ok(()) };
+        sync(&mut **file, path, *length..*length).map_err(|error| self.refusal(error))
     }
 
     /// Writes while nothing else is written.

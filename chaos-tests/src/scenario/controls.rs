@@ -2,7 +2,8 @@
 
 use super::Scenario;
 use super::actor::{Kind, Role};
-use super::schedule::{Dice, Fault, Schedule, Step};
+use super::recipes::{PAUSE, RESUME};
+use super::schedule::{Dice, Schedule, Step};
 use super::stage::Cast;
 use crate::judge::Rule;
 
@@ -41,12 +42,11 @@ fn start_with(faults: &str) -> Step {
     Step::StartWith(faults.to_owned())
 }
 
-/// Nothing is delivered meanwhile: a node that has receipts for events that it does not know would not even start.
+/// Nothing is begun meanwhile: a node that has begun events that it does not know would wait for a human.
 fn without_sync(dice: &mut Dice, _: u32) -> Schedule {
-    let partner = "partner".to_owned();
-    let down = [Step::Kill, Step::Fault(partner.clone(), Fault::Down), start_with("nosync:events")];
-    let lost = [dice.burst(), Step::Acknowledged, Step::PowerCut, Step::Start, Step::Heal(partner), Step::Settle];
-    down.into_iter().chain(lost).collect()
+    let [pause, resume] = [PAUSE, RESUME].map(|(what, call)| Step::Call(what, call));
+    let unsynced = [Step::Kill, start_with("nosync:events"), pause, dice.burst(), Step::Acknowledged];
+    unsynced.into_iter().chain([Step::PowerCut, Step::Start, resume, Step::Settle]).collect()
 }
 
 /// A file that is there; then, in a life with these faults, one event that is settled and one that is not.

@@ -49,9 +49,9 @@ pub const SCENARIOS: &[Scenario] = &[
 
 const TARGET: &str = "mainframe";
 const APPLY: (&str, fn(&mut Stage)) = ("another shape of rows is applied", apply);
-const PAUSE: (&str, fn(&mut Stage)) =
+pub(super) const PAUSE: (&str, fn(&mut Stage)) =
     ("the recipe is paused", |stage| drop(stage.node.cli(["sync", "pause", RECIPE]).ok()));
-const RESUME: (&str, fn(&mut Stage)) =
+pub(super) const RESUME: (&str, fn(&mut Stage)) =
     ("the recipe is resumed", |stage| drop(stage.node.cli(["sync", "resume", RECIPE]).ok()));
 const RENAME: (&str, fn(&mut Stage)) = ("the target is renamed", rename);
 const DELETE: (&str, fn(&mut Stage)) = ("the recipe is deleted", delete);

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use chaos_tests::node::Node;
-use chaos_tests::process::{self, Beside, Lines};
+use chaos_tests::process::{self, Beside, Lines, Signal};
 use chaos_tests::wait;
 use serde_json::{Value, json};
 
@@ -124,17 +124,37 @@ fn tell(edge: &mut Edge, ids: &[&str]) {
     edge.lost.extend(ids.iter().map(|&id| id.to_owned()));
 }
 
-/// A node without its folder of events: with a recipe that it can't start it does not become ready.
+/// What it says then.
+const WAITS: &str = "Restore the folder events/ that belongs to it; if there is none, apply one of its recipes again";
+
+/// A node without its folder of events: it is not ready, and waits for what a human says.
 struct Unready(Beside, Lines);
 
 impl Unready {
     fn without_events(node: &Node) -> Self {
         fs::remove_dir_all(node.data_dir().join("events")).expect("it is there");
+        Self::start(node)
+    }
+
+    fn start(node: &Node) -> Self {
         let (serving, said) = Beside::follow(&mut node.serve());
         let unready = Self(serving, said);
-        unready.says("Restore the folder events/ that belongs to it; if there is none, apply the recipe again");
+        unready.says(WAITS);
         wait::until("the endpoint", || node.http().send("GET", "/healthz", &[], Vec::new()).ok());
+        let reasons = node.http().get("/readyz").expect(503).text();
+        assert!(reasons.contains(WAITS), "{reasons}");
         unready
+    }
+
+    /// What would be taken now would be gone once the folder is restored.
+    fn takes_nothing(&self, node: &Node) {
+        let refused = node.try_publish(FEED, "meanwhile", "{}").expect("the node answers").expect(503).text();
+        assert!(refused.contains("takes no events for now"), "{refused}");
+    }
+
+    fn reloads(&self) {
+        self.0.signal(Signal::HUP);
+        self.says("configuration and secrets are read again");
     }
 
     fn says(&self, words: &str) {
@@ -151,16 +171,40 @@ fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who
     let mut edge = stage(true);
     let unready = Unready::without_events(&edge.node);
     edge.partner.up();
-    edge.publish("meanwhile");
-    let given = edge.promised.last().expect("it was just published").offset;
-    assert_eq!(given, 25, "an offset that has a receipt is not given out again");
+    unready.takes_nothing(&edge.node);
+    // No human has said a word by these.
+    unready.reloads();
+    unready.takes_nothing(&edge.node);
+    unready.ends();
+    let unready = Unready::start(&edge.node);
+    unready.takes_nothing(&edge.node);
+    for refused in [["run", RECIPE].as_slice(), &["pause", RECIPE], &["delete", RECIPE, "--abandon"]] {
+        let said = edge.node.cli(["sync"].iter().chain(refused).copied()).failed_with(1);
+        assert!(said.contains(WAITS), "{refused:?}: {said}");
+    }
     edge.apply();
-    edge.publish("after");
-    tell(&mut edge, &["waits0", "waits1", "waits2", "waits3", "waits4"]);
-    edge.judge();
     unready.ends();
     edge.node.start();
-    edge.publish("later");
+    edge.publish("after");
+    let given = edge.promised.last().expect("it was just published").offset;
+    assert_eq!(given, 25, "an offset that has a receipt is not given out again");
+    tell(&mut edge, &["waits0", "waits1", "waits2", "waits3", "waits4"]);
+    edge.judge();
+}
+
+#[test]
+fn a_folder_of_events_that_is_put_back_is_as_if_it_had_never_been_away() {
+    let mut edge = stage(false);
+    let (events, away) = (file(&edge, "events"), file(&edge, "away"));
+    fs::rename(&events, &away).expect("it is there");
+    let unready = Unready::start(&edge.node);
+    unready.takes_nothing(&edge.node);
+    unready.ends();
+    fs::remove_dir_all(&events).expect("the node made another");
+    fs::rename(&away, &events).expect("it is there");
+    edge.node.start();
+    edge.partner.up();
+    edge.publish("after");
     edge.judge();
 }
 
@@ -195,10 +239,10 @@ fn without_the_event_of_a_plan(point: &str) -> DropBox {
     stage.node.wait_until_dead();
 
     let unready = Unready::without_events(&stage.node);
+    stage.node.apply(&stage.recipe(""));
     stage.publish("GR-3");
     let given: Vec<_> = stage.promised.iter().map(|event| event.offset).collect();
     assert_eq!(given, [0, 1, 2], "an offset that was begun is not given out again");
-    stage.node.apply(&stage.recipe(""));
     stage.run();
     let fates = || {
         let records = stage.node.audit().into_iter().filter(|record| record["offset"].is_u64());

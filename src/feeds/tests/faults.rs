@@ -13,6 +13,8 @@ const WORKS: u8 = 0;
 const FULL: u8 = 1;
 const FAILS_TO_WRITE: u8 = 2;
 const FAILS_TO_SYNC: u8 = 3;
+/// Fails to sync once it has cut a file.
+const FAILS_TO_SEAL: u8 = 4;
 
 struct Faulty {
     file: Journal,
@@ -37,6 +39,7 @@ impl JournalFile for Faulty {
         }
     }
     fn truncate(&mut self, length: u64) -> io::Result<()> {
+        let _ = self.fault.compare_exchange(FAILS_TO_SEAL, FAILS_TO_SYNC, Ordering::SeqCst, Ordering::SeqCst);
         self.file.truncate(length)
     }
 }
@@ -87,6 +90,28 @@ async fn a_failed_sync_is_final_and_nothing_of_it_was_shown() {
         log.publish(&feed, numbered(0..6)).await.unwrap();
         assert_eq!(offsets(&log, &feed).await, (0..6).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_a_segment_that_is_sealed_is_final_too() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let feed = name("a");
+    let (log, fault) = open_faulty(dir.path(), &hand);
+    fault.store(FAILS_TO_SEAL, Ordering::SeqCst);
+    let mut taken = 0;
+    let refused = loop {
+        match log.publish(&feed, numbered(taken..taken + 1)).await {
+            Ok(_) => taken += 1,
+            Err(refused) => break refused,
+        }
+        assert!(taken < 100, "a segment of 2 KiB was not sealed");
+    };
+    assert!(matches!(refused, PublishError::Unwritable { .. }), "{refused}");
+    fault.store(WORKS, Ordering::SeqCst);
+    assert!(log.publish(&feed, numbered(taken..taken + 1)).await.is_err() && log.healthy().is_err());
+    drop(log);
+    assert_eq!(files(dir.path(), "log").len(), 1);
+    assert_eq!(offsets(&open(dir.path(), hand.options()), &feed).await, (0..taken).collect::<Vec<_>>());
 }
 
 #[tokio::test]

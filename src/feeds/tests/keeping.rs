@@ -237,3 +237,26 @@ async fn ten_thousand_feeds_live_in_one_journal() {
     let log = open(dir.path(), options());
     assert!(log.feeds().iter().all(|feed| (feed.head, feed.oldest) == (3, 3)));
 }
+
+#[tokio::test]
+async fn a_feed_that_is_withheld_takes_nothing_and_goes_on_where_it_was_told_to_also_after_a_kill() {
+    let (dir, hand) = (tempfile::tempdir().unwrap(), Hand::default());
+    let (feed, other) = (name("a"), name("b"));
+    let log = open(dir.path(), hand.options());
+    log.publish(&feed, numbered(0..3)).await.unwrap();
+    log.withhold(&feed, 10);
+    let refused = log.publish(&feed, numbered(3..4)).await.unwrap_err();
+    assert!(matches!(&refused, PublishError::Withheld { feed } if feed == "a"), "{refused}");
+    log.publish(&other, numbered(0..60)).await.unwrap();
+    assert_eq!((log.head(&feed).get(), log.withheld(&feed)), (3, Some(10)), "nobody has said a word yet");
+    log.go_on(&feed).await;
+    assert_eq!((log.head(&feed).get(), log.withheld(&feed)), (10, None));
+    let killed = tempfile::tempdir().unwrap();
+    for path in ["log", "idx", "ids", "mark"].iter().flat_map(|kind| files(dir.path(), kind)) {
+        std::fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let log = open(killed.path(), hand.options());
+    assert_eq!(log.publish(&feed, numbered(3..4)).await.unwrap()[0].offset, 10);
+    assert_eq!(offsets(&log, &feed).await, [0, 1, 2, 10]);
+    assert!(matches!(&log.missing(&feed, 0)[..], [lost] if *lost == (3..10)));
+}
