@@ -99,7 +99,7 @@ impl Node {
         let (store, notary, feeds) = open_stores(config, clock.clone(), key).await?;
         let keyring = Arc::new(Keyring::open(&data_dir).map_err(StartError::of)?);
         let world = World::new((store, notary), feeds, Arc::new(Metrics::new()), clock, settings, own);
-        let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::new()).collect();
+        let arbiters: Vec<Arbiter> = (0..threads()).map(|_| Arbiter::with_tokio_rt(runtime)).collect();
         let for_actors = world.clone();
         let handles = arbiters.iter().map(Arbiter::handle).collect();
         let root = Root::new(Arc::new(move || for_actors.env()), handles).start();
@@ -183,6 +183,12 @@ impl Node {
         });
         let _ = closing.await;
     }
+}
+
+/// As actix makes it, and it tells when a thread has nothing to do.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().on_thread_park(hms_actors::turns::idle).build().expect("a runtime can be made")
 }
 
 fn threads() -> usize {

@@ -4,7 +4,7 @@
 //! [`ports`]; what it decides it decides in plain types that take `now`.
 //!
 //! Inside, dependencies point one way:
-//! `runtime → supervisor → delivery → {common, policy, ports} → {event, settings, failure, id}`.
+//! `runtime → supervisor → delivery → {common, policy, ports, turns} → {event, settings, failure, id}`.
 
 pub mod append;
 mod common;
@@ -24,4 +24,5 @@ pub mod runtime;
 pub mod settings;
 pub mod settled;
 pub mod supervisor;
+pub mod turns;
 pub mod work;

@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::id::{Offset, Revision};
 use crate::policy::circuit::Room;
 use crate::ports::{Body, RequestPartner, Standing, Tries};
+use crate::turns::Turn;
 use crate::work::{Unit, Work};
 
 mod asked;
@@ -40,6 +41,9 @@ const MAX_STUCK: usize = 1_000;
 
 /// Data in all units that wait to be sent: an outage costs disk, not memory.
 const STAGED_BYTES: usize = 8 << 20;
+
+/// A turn ends when nothing has been sent or answered for so long: the thread may have much else to do.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// For how long partners, with their connections, are kept for what may come.
 const LET_GO: Duration = Duration::from_secs(600);
@@ -81,6 +85,9 @@ struct Requests {
     shared: usize,
     /// Since when there has been nothing in it.
     empty_since: Option<Instant>,
+    turn: Turn,
+    /// When something was last sent or ended.
+    moved: Instant,
 }
 
 /// What comes after work.
@@ -144,14 +151,18 @@ async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
             Box::pin(lane.ask_again(base)).await?;
-            Box::pin(lane.stage(base)).await?;
-            Box::pin(lane.launch(base)).await?;
+            if lane.has_turn(base) {
+                Box::pin(lane.stage(base)).await?;
+                Box::pin(lane.launch(base)).await?;
+                lane.keep_turn(base);
+            }
         } else {
+            lane.turn.end();
             // An outage costs no memory.
             lane.page = None;
         }
         Box::pin(base.close_policy_ticket()).await?;
-        let busy = lane.storing.is_some() || lane.candidate(base, base.room()).is_some();
+        let busy = lane.storing.is_some() || lane.turn.waits() || lane.candidate(base, base.room()).is_some();
         base.control.under_way_since(lane.flying.values().map(|flight| flight.began).min());
         base.show(lane.running.len(), busy, lane.replaying());
         if lane.may_rest(base) {
@@ -159,8 +170,9 @@ async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
         }
         let alarm = lane.alarm(base);
         tokio::select! {
-            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.turn(base, outcome)).await?,
+            Some(outcome) = lane.running.next(), if !lane.running.is_empty() => Box::pin(lane.ended(base, outcome)).await?,
             bodies = stored(&mut lane.storing) => lane.stored(bodies?),
+            () = lane.turn.comes(), if lane.turn.waits() => {}
             () = base.wait(alarm) => {}
         }
     }
@@ -199,7 +211,29 @@ impl Requests {
             replays: HashMap::new(),
             shared: 0,
             empty_since: None,
+            turn: Turn::default(),
+            moved: Instant::now(),
         }
+    }
+
+    /// Whether it may send now. A probe waits for no turn: it is one request.
+    fn has_turn(&mut self, base: &mut Base) -> bool {
+        base.room() == Room::Probe || self.turn.is_here() || (self.can_go_on(base) && self.turn.ask())
+    }
+
+    /// The turn ends when there is nothing to send, or what was sent takes long.
+    fn keep_turn(&mut self, base: &mut Base) {
+        if !self.can_go_on(base) && (self.running.is_empty() || self.moved.elapsed() >= PATIENCE) {
+            self.turn.end();
+        }
+    }
+
+    /// Whether something can be done before anything in flight has ended.
+    fn can_go_on(&self, base: &mut Base) -> bool {
+        let room = base.room();
+        let sends = room != Room::Free || self.sending < self.concurrency;
+        self.paced_until.is_none()
+            && (self.storing.is_some() || (sends && self.candidate(base, room).is_some()) || self.can_stage(base))
     }
 
     /// What an earlier incarnation has left.
@@ -214,7 +248,7 @@ impl Requests {
     /// while.
     fn may_rest(&mut self, base: &Base) -> bool {
         let waits = !self.read.is_empty() || !self.released.is_empty() || !self.held.is_empty();
-        let waits = waits || self.paced_until.is_some() || base.ask_at().is_some();
+        let waits = waits || self.paced_until.is_some() || base.ask_at().is_some() || self.turn.waits();
         if waits || !self.keys.is_empty() || !self.running.is_empty() || self.open_units().next().is_some() {
             self.empty_since = None;
             return false;
@@ -292,6 +326,10 @@ impl Requests {
             self.flying.insert(staged.name(), flight);
             self.sending += 1;
             self.running.push(Box::pin(attempt(base, partner, staged, permit)));
+            self.moved = Instant::now();
+            if !self.turn.goes_on() {
+                break;
+            }
         }
         Ok(())
     }
@@ -389,6 +427,7 @@ impl Requests {
     /// What was on its way to the disk is there, and may go.
     fn stored(&mut self, bodies: Vec<Option<Body>>) {
         let Some(Storing { mut units, .. }) = self.storing.take() else { return };
+        self.moved = Instant::now();
         units.iter_mut().zip(bodies).for_each(|(staged, body)| staged.body = body);
         self.ready.extend(units);
     }
@@ -406,7 +445,9 @@ impl Requests {
         let due = self.stuck.iter().map(|(at, _)| *at).filter(|at| *at > now).min().filter(|_| could);
         let asks = base.ask_at().filter(|_| base.room() != Room::Nothing);
         let let_go = self.empty_since.map(|since| since + LET_GO);
-        [self.paced_until.or(due), asks, let_go].into_iter().flatten().min()
+        // Once that is past it was not for nothing in flight that the turn was kept.
+        let turn = Some(self.moved + PATIENCE).filter(|&at| self.turn.is_here() && at > now);
+        [self.paced_until.or(due), asks, let_go, turn].into_iter().flatten().min()
     }
 
     fn partner(&mut self, base: &Base, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {

@@ -22,7 +22,8 @@ use crate::fakes::{Answer, World, feed, key};
 
 /// Runs a test where actors run, with a clock that jumps to the next timer.
 pub fn simulated<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).on_thread_park(hms_actors::turns::idle).build().unwrap();
     LocalSet::new().block_on(&runtime, test)
 }
 

@@ -38,30 +38,8 @@ impl Requests {
     /// Forms units ahead of what is in flight and begins to store them as begun, while those before them are sent. For a
     /// probe one is enough.
     pub(super) async fn stage(&mut self, base: &mut Base) -> Ended {
-        let (enough, most) = match base.room() {
-            Room::Free => (2 * self.concurrency, 4 * self.concurrency),
-            Room::Probe if self.retry.is_empty() => (1, 1),
-            _ => return Ok(()),
-        };
-        let unsettled = || self.flying.values().map(|flight| flight.unit.offsets.len()).sum::<usize>();
-        if self.storing.is_some() || self.ready.len() >= enough || unsettled() >= MOST_UNSETTLED {
-            return Ok(());
-        }
-        if self.is_full_of_failures() {
-            base.complain(format!(
-                "{} requests wait for their retry: no more are begun before one of them is settled",
-                self.stuck.len()
-            ));
-            return Ok(());
-        }
-        if self.released.is_empty() && self.held.len() >= MAX_HELD {
-            base.complain(format!(
-                "{MAX_HELD} events are held by policies: no more are begun before one of them may go or is given up"
-            ));
-            return Ok(());
-        }
-        if self.released.is_empty() && self.read.is_empty() && self.scan >= base.until() {
-            base.complain_if_far_ahead();
+        let Some(most) = self.may_stage(base) else { return Ok(()) };
+        if !self.has_events(base) {
             return Ok(());
         }
         let partner = self.partner(base, base.settings.revision);
@@ -99,6 +77,44 @@ impl Requests {
             self.store(base, units, partner, seal);
         }
         Ok(())
+    }
+
+    /// How many units to have ready, if more are to be begun.
+    fn may_stage(&self, base: &Base) -> Option<usize> {
+        let (enough, most) = match base.room() {
+            Room::Free => (2 * self.concurrency, 4 * self.concurrency),
+            Room::Probe if self.retry.is_empty() => (1, 1),
+            _ => return None,
+        };
+        let unsettled = || self.flying.values().map(|flight| flight.unit.offsets.len()).sum::<usize>();
+        let no = self.storing.is_some() || self.ready.len() >= enough || unsettled() >= MOST_UNSETTLED;
+        Some(most).filter(|_| !no)
+    }
+
+    /// Whether there is something of which units can be made; if something else holds it back, that is said.
+    fn has_events(&self, base: &mut Base) -> bool {
+        if self.is_full_of_failures() {
+            base.complain(format!(
+                "{} requests wait for their retry: no more are begun before one of them is settled",
+                self.stuck.len()
+            ));
+            return false;
+        }
+        if self.released.is_empty() && self.held.len() >= MAX_HELD {
+            base.complain(format!(
+                "{MAX_HELD} events are held by policies: no more are begun before one of them may go or is given up"
+            ));
+            return false;
+        }
+        let there = !self.released.is_empty() || !self.read.is_empty() || self.scan < base.until();
+        if !there {
+            base.complain_if_far_ahead();
+        }
+        there
+    }
+
+    pub(super) fn can_stage(&self, base: &mut Base) -> bool {
+        self.may_stage(base).is_some() && self.has_events(base)
     }
 
     /// The events of the next unit, ascending, and their keys; none if nothing may go. `blocked` are those that were found on the way

@@ -22,7 +22,8 @@ const CONFLICTS: u32 = 10;
 
 impl Requests {
     /// Takes all that has ended by now, `outcome` first. What was accepted meanwhile is one commit.
-    pub(super) async fn turn(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
+    pub(super) async fn ended(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
+        self.moved = Instant::now();
         let (mut accepted, mut entries) = (Vec::new(), Vec::new());
         let mut next = Some(outcome);
         while let Some(outcome) = next {
