@@ -36,9 +36,6 @@ mod outcomes;
 
 use form::Page;
 
-/// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
-const MAX_STUCK: usize = 1_000;
-
 /// Data in all units that wait to be sent: an outage costs disk, not memory.
 const STAGED_BYTES: usize = 8 << 20;
 
@@ -151,6 +148,7 @@ async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
             Box::pin(lane.ask_again(base)).await?;
+            lane.complain_of_what_holds_back(base);
             if lane.has_turn(base) {
                 Box::pin(lane.stage(base)).await?;
                 Box::pin(lane.launch(base)).await?;
@@ -217,19 +215,19 @@ impl Requests {
     }
 
     /// Whether it may send now. A probe waits for no turn: it is one request.
-    fn has_turn(&mut self, base: &mut Base) -> bool {
+    fn has_turn(&mut self, base: &Base) -> bool {
         base.room() == Room::Probe || self.turn.is_here() || (self.can_go_on(base) && self.turn.ask())
     }
 
     /// The turn ends when there is nothing to send, or what was sent takes long.
-    fn keep_turn(&mut self, base: &mut Base) {
+    fn keep_turn(&mut self, base: &Base) {
         if !self.can_go_on(base) && (self.running.is_empty() || self.moved.elapsed() >= PATIENCE) {
             self.turn.end();
         }
     }
 
     /// Whether something can be done before anything in flight has ended.
-    fn can_go_on(&self, base: &mut Base) -> bool {
+    fn can_go_on(&self, base: &Base) -> bool {
         let room = base.room();
         let sends = room != Room::Free || self.sending < self.concurrency;
         self.paced_until.is_none()
@@ -430,11 +428,6 @@ impl Requests {
         self.moved = Instant::now();
         units.iter_mut().zip(bodies).for_each(|(staged, body)| staged.body = body);
         self.ready.extend(units);
-    }
-
-    fn is_full_of_failures(&self) -> bool {
-        self.stuck.len() >= MAX_STUCK
-            || self.stuck.iter().map(|(_, staged)| staged.bytes()).sum::<usize>() >= STAGED_BYTES
     }
 
     /// When something that waits could be sent.

@@ -9,7 +9,7 @@ use hms_actors::receipt::{Cause, Entry};
 use hms_actors::work::Work;
 
 use crate::fakes::World;
-use crate::lanes::{apply, files, look, pass, recipe, simulated, start};
+use crate::runner::{apply, files, look, pass, recipe, simulated, start};
 
 /// More than what is read at once, so that there are plans that are rendered ahead.
 const BACKLOG: Offset = 21_000;

@@ -8,7 +8,7 @@ use hms_actors::ports::Schedule;
 use hms_actors::settings::Lane;
 
 use crate::fakes::{Answer, World};
-use crate::lanes::{REQUESTS, apply, pass, recipe, simulated, start};
+use crate::runner::{REQUESTS, apply, pass, recipe, simulated, start};
 
 fn held(world: &World) -> usize {
     world.log.held.load(Ordering::Relaxed)

@@ -17,7 +17,7 @@ use hms_actors::supervisor::{AskTarget, RecipeSupervisor};
 use tokio::sync::oneshot;
 
 use crate::fakes::{Answer, World, key};
-use crate::lanes::{REQUESTS, apply, look, pass, recipe, simulated, start, target};
+use crate::runner::{REQUESTS, apply, look, pass, recipe, simulated, start, target};
 
 pub fn on_change(lane: Lane) -> RecipeSettings {
     recipe(Schedule::OnChange, lane)

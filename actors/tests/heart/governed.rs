@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 use crate::failures::{answer, circuit_changes, dead, fails, files, on_change, publish, replay, sorted, status};
 use crate::fakes::{Answer, World};
-use crate::lanes::{REQUESTS, apply, pass, simulated, start, target};
+use crate::runner::{REQUESTS, apply, pass, simulated, start, target};
 
 fn gives_up(lane: Lane) -> RecipeSettings {
     let mut recipe = on_change(lane);

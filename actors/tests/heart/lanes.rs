@@ -1,93 +1,21 @@
 //! Deliveries under their supervisor, in simulated time: order per key, settling, failures, restarts, answers.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr};
+use actix::Addr;
 use hms_actors::delivery::{Answer as TicketAnswer, Ask, Phase, TicketAction};
 use hms_actors::failure::Failure;
 use hms_actors::id::{RecipeId, TargetName};
-use hms_actors::node::{Apply, Find, Node, Shutdown};
-use hms_actors::policy::circuit::CircuitSettings;
+use hms_actors::node::{Find, Shutdown};
 use hms_actors::ports::Schedule;
 use hms_actors::receipt::{Cause, Entry, Receipt};
-use hms_actors::runtime::Env;
-use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDeny, OnDoubt, RecipeSettings, TargetSettings, WriteMode};
-use hms_actors::supervisor::{AskTarget, RecipeSnapshot, RecipeSupervisor, RunNow, Snapshot};
+use hms_actors::settings::Lane;
+use hms_actors::supervisor::{AskTarget, RecipeSupervisor, RunNow};
 use proptest::prelude::*;
-use tokio::task::LocalSet;
 
-use crate::fakes::{Answer, World, feed, key};
-
-/// Runs a test where actors run, with a clock that jumps to the next timer.
-pub fn simulated<T>(test: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).on_thread_park(hms_actors::turns::idle).build().unwrap();
-    LocalSet::new().block_on(&runtime, test)
-}
-
-/// A world may be given to a factory that must be `Send`: everything runs on one thread here.
-struct OneThread(Env);
-#[allow(unsafe_code)]
-// SAFETY: simulated tests have a single thread, the value never leaves it.
-unsafe impl Send for OneThread {}
-#[allow(unsafe_code)]
-// SAFETY: as above.
-unsafe impl Sync for OneThread {}
-
-impl OneThread {
-    fn env(&self) -> Rc<Env> {
-        Rc::new(self.0.clone())
-    }
-}
-
-pub fn start(world: &World) -> Addr<Node> {
-    let env = OneThread(world.env.clone());
-    Node::new(Arc::new(move || env.env()), Vec::new()).start()
-}
-
-pub fn recipe(schedule: Schedule, lane: Lane) -> RecipeSettings {
-    let target = TargetSettings {
-        name: key().target,
-        revision: 1,
-        retries: 3,
-        circuit: CircuitSettings::default(),
-        rate: None,
-        patience: Duration::from_secs(120),
-        on_deny: OnDeny::Hold,
-        lane,
-    };
-    RecipeSettings {
-        id: key().recipe,
-        revision: 1,
-        feed: feed(),
-        schedule,
-        targets: vec![target.into()],
-        paused: false,
-    }
-}
-
-/// To be changed before it is applied.
-pub fn target(settings: &mut RecipeSettings, at: usize) -> &mut TargetSettings {
-    Arc::make_mut(&mut settings.targets[at])
-}
-
-pub const REQUESTS: Lane = Lane::Requests { concurrency: 4, max_events: 1 };
-
-pub async fn apply(node: &Addr<Node>, settings: RecipeSettings) -> Addr<RecipeSupervisor> {
-    let id = settings.id.clone();
-    node.send(Apply { settings, frontier: 0 }).await.unwrap();
-    node.send(Find(id)).await.unwrap().unwrap()
-}
-
-pub async fn look(supervisor: &Addr<RecipeSupervisor>) -> RecipeSnapshot {
-    supervisor.send(Snapshot).await.unwrap().unwrap()
-}
-
-pub async fn pass(seconds: u64) {
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-}
+use crate::fakes::{Answer, World, key};
+use crate::runner::{REQUESTS, apply, files, look, pass, recipe, simulated, start, target};
 
 #[test]
 fn events_of_one_key_go_one_after_the_other_and_other_keys_pass_a_stuck_one() {
@@ -413,10 +341,6 @@ fn a_run_asked_for_does_not_wait_for_the_schedule_or_the_back_off_and_reports() 
         assert_eq!((report.delivered, report.failed, report.waiting, report.error), (1, 0, 0, None));
         assert_eq!(*world.witness.runs.borrow(), [(0, 1), (1, 0)]);
     });
-}
-
-pub fn files() -> Lane {
-    Lane::Files(FileSettings { write: WriteMode::Append, on_doubt: OnDoubt::Hold, line_end: LineEnd::Lf })
 }
 
 /// Brings a file target into doubt: the write arrives, its answer does not, and the file is picked up.

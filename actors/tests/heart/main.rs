@@ -12,6 +12,7 @@ mod governed;
 mod house;
 mod lanes;
 mod reviewed;
+mod runner;
 mod schedules;
 mod supervision;
 mod turns;

@@ -7,7 +7,7 @@ use hms_actors::ports::Schedule;
 use hms_actors::settings::{FileSettings, Lane, LineEnd, OnDoubt, WriteMode};
 
 use crate::fakes::{Answer, World};
-use crate::lanes::{REQUESTS, apply, look, recipe, simulated, start};
+use crate::runner::{REQUESTS, apply, look, recipe, simulated, start};
 
 const MINUTE: Schedule = Schedule::Every(Duration::from_secs(60));
 

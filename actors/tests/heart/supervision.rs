@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::fakes::{Answer, World, key};
 use crate::faults::{Faults, sibling, two_targets};
-use crate::lanes::{REQUESTS, apply, files, look, recipe, simulated, start, target};
+use crate::runner::{REQUESTS, apply, files, look, recipe, simulated, start, target};
 
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;

@@ -18,6 +18,9 @@ use crate::policy::circuit::Room;
 use crate::ports::RequestPartner;
 use crate::work::Unit;
 
+/// Units that wait for a retry of their own; with so many, or so much data in them, the lane reads no further.
+const MAX_STUCK: usize = 1_000;
+
 /// Events read ahead of what can be sent.
 const READ_AHEAD: usize = 256;
 
@@ -91,30 +94,42 @@ impl Requests {
         Some(most).filter(|_| !no)
     }
 
-    /// Whether there is something of which units can be made; if something else holds it back, that is said.
-    fn has_events(&self, base: &mut Base) -> bool {
+    /// Whether there is something of which units can be made.
+    fn has_events(&self, base: &Base) -> bool {
+        let there = || !self.released.is_empty() || !self.read.is_empty() || self.scan < base.until();
+        !self.is_full_of_failures() && !self.is_full_of_held() && there()
+    }
+
+    pub(super) fn can_stage(&self, base: &Base) -> bool {
+        self.may_stage(base).is_some() && self.has_events(base)
+    }
+
+    /// Says what else holds back units that there would be room for, if something does.
+    pub(super) fn complain_of_what_holds_back(&self, base: &Base) {
+        if self.may_stage(base).is_none() || self.has_events(base) {
+            return;
+        }
         if self.is_full_of_failures() {
             base.complain(format!(
                 "{} requests wait for their retry: no more are begun before one of them is settled",
                 self.stuck.len()
             ));
-            return false;
-        }
-        if self.released.is_empty() && self.held.len() >= MAX_HELD {
+        } else if self.is_full_of_held() {
             base.complain(format!(
                 "{MAX_HELD} events are held by policies: no more are begun before one of them may go or is given up"
             ));
-            return false;
-        }
-        let there = !self.released.is_empty() || !self.read.is_empty() || self.scan < base.until();
-        if !there {
+        } else {
             base.complain_if_far_ahead();
         }
-        there
     }
 
-    pub(super) fn can_stage(&self, base: &mut Base) -> bool {
-        self.may_stage(base).is_some() && self.has_events(base)
+    fn is_full_of_failures(&self) -> bool {
+        self.stuck.len() >= MAX_STUCK
+            || self.stuck.iter().map(|(_, staged)| staged.bytes()).sum::<usize>() >= STAGED_BYTES
+    }
+
+    fn is_full_of_held(&self) -> bool {
+        self.released.is_empty() && self.held.len() >= MAX_HELD
     }
 
     /// The events of the next unit, ascending, and their keys; none if nothing may go. `blocked` are those that were found on the way
