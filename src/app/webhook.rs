@@ -95,13 +95,22 @@ impl Webhook {
         let stored = self.world().store.recipe(&id);
         let Some(recipe) = wanted else {
             if stored.is_some() {
-                self.operations.delete(&id, true, BY).await.map_err(|refused| refused.to_string())?;
+                self.delete(&id).await?;
                 self.world().feeds.remove_reader(&feed(), POSITION);
             }
             return Ok(());
         };
-        let position = self.position().await?;
-        if stored.is_none_or(|stored| stored.text() != recipe.text) {
+        let position = match self.last_event().await? {
+            Some(last) => position_of(&last)?,
+            None => {
+                // One that is there has lost its events, and would send the new beginning.
+                if stored.is_some() {
+                    self.delete(&id).await?;
+                }
+                self.begin().await?
+            }
+        };
+        if self.world().store.recipe(&id).is_none_or(|stored| stored.text() != recipe.text) {
             self.apply(&id, &recipe).await?;
         }
         self.tell(position).await
@@ -112,11 +121,12 @@ impl Webhook {
         applied.map(|_| ()).map_err(|refused| refused.to_string())
     }
 
-    /// Where the feed stands. One without events begins now, before there is a recipe that could send its beginning.
-    async fn position(&self) -> Result<Position, String> {
-        if let Some(last) = self.last_event().await? {
-            return position_of(&last);
-        }
+    async fn delete(&self, id: &RecipeId) -> Result<(), String> {
+        self.operations.delete(id, true, BY).await.map(drop).map_err(|refused| refused.to_string())
+    }
+
+    /// A feed without events begins now, before there is a recipe that could send its beginning.
+    async fn begin(&self) -> Result<Position, String> {
         let seq = self.world().store.audit_size().saturating_sub(1);
         self.publish(vec![beginning(seq)]).await?;
         Ok(Position { seq, begun: true })

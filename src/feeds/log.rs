@@ -242,7 +242,9 @@ impl FeedLog {
             return;
         }
         let (done, waiting) = oneshot::channel();
-        if self.jobs.try_send(Job::RecordHeads(done)).is_ok() {
+        let jobs = self.jobs.clone();
+        let sent = tokio::task::spawn_blocking(move || jobs.send(Job::RecordHeads(done)));
+        if let Ok(Ok(())) = sent.await {
             let _ = waiting.await; // a writer that has ended takes no event either
         }
     }

@@ -42,11 +42,12 @@ impl Edge {
         self.apply();
     }
 
-    pub fn apply(&self) {
-        self.node.apply(&self.recipe());
+    /// What the command says of it.
+    pub fn apply(&self) -> String {
+        self.node.apply(&self.recipe())
     }
 
-    fn recipe(&self) -> String {
+    pub fn recipe(&self) -> String {
         format!(
             "id: {RECIPE}\nsource:\n  feed: {FEED}\n  fields: [id]\ntargets:\n  - name: http\n    adapter: rest\n    \
              url: {}\n  - name: spool\n    adapter: file\n    path: {}\n    format: csv\nschedule: on_change\n",

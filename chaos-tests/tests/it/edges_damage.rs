@@ -128,10 +128,10 @@ fn tell(edge: &mut Edge, ids: &[&str]) {
 const WAITS: &str = "Restore the folder events/ that belongs to it; if there is none, apply one of its recipes again";
 
 /// A node without its folder of events: it is not ready, and waits for what a human says.
-struct Unready(Beside, Lines);
+pub struct Unready(Beside, Lines);
 
 impl Unready {
-    fn without_events(node: &Node) -> Self {
+    pub fn without_events(node: &Node) -> Self {
         fs::remove_dir_all(node.data_dir().join("events")).expect("it is there");
         Self::start(node)
     }
@@ -161,7 +161,7 @@ impl Unready {
         wait::until(words, || self.1.all().iter().any(|line| line.contains(words)).then_some(()));
     }
 
-    fn ends(self) {
+    pub fn ends(self) {
         self.0.terminate();
     }
 }
@@ -182,7 +182,17 @@ fn without_its_folder_of_events_a_recipe_waits_for_the_backup_or_for_a_human_who
         let said = edge.node.cli(["sync"].iter().chain(refused).copied()).failed_with(1);
         assert!(said.contains(WAITS), "{refused:?}: {said}");
     }
-    edge.apply();
+    // One that is new would not know what it misses, and one that is refused is not the word either.
+    let recipe = edge.recipe();
+    let said = edge.node.try_apply(&recipe.replace(RECIPE, "new.sync")).failed_with(1);
+    assert!(said.contains(WAITS), "{said}");
+    let (http, spool) = (recipe.find("  - name: http").expect("it is there"), recipe.find("  - name: spool"));
+    let without_http = format!("{}{}", &recipe[..http], &recipe[spool.expect("it is there")..]);
+    let said = edge.node.try_apply(&without_http).failed_with(1);
+    assert!(said.contains("--abandon"), "{said}");
+    unready.takes_nothing(&edge.node);
+    let said = edge.apply();
+    assert!(said.contains(WAITS), "{said}");
     unready.ends();
     edge.node.start();
     edge.publish("after");

@@ -6,6 +6,8 @@ use chaos_tests::partners::https::{Answer, HttpPartner};
 use chaos_tests::wait;
 use serde_json::{Value, json};
 
+use super::edges_damage::Unready;
+
 const FEED: &str = "grants";
 const RECIPE: &str = "grants.sync";
 const WEBHOOK: &str = "hms.ticket_webhook";
@@ -30,14 +32,20 @@ fn asking(tasks: &HttpPartner) -> String {
 impl Stage {
     fn new(mut node: Node, settings: impl FnOnce(&HttpPartner) -> String) -> Self {
         let [api, other, tasks] = [HttpPartner::plain(), HttpPartner::plain(), HttpPartner::plain()];
+        node.settings(&settings(&tasks)).start();
+        let stage = Self { node, api, other, tasks };
+        stage.apply();
+        stage
+    }
+
+    fn apply(&self) {
         let circuit = "circuit: {failures: 1, open_for: 100ms, max_open_for: 300ms}";
-        node.settings(&settings(&tasks)).start().apply(&format!(
+        self.node.apply(&format!(
             "id: {RECIPE}\nsource: {{feed: {FEED}}}\ntargets:\n  - {{name: api, adapter: rest, url: '{}', {circuit}}}\n  \
              - {{name: other, adapter: rest, url: '{}'}}\nschedule: on_change\nretries: 1\n",
-            api.url("/"),
-            other.url("/")
+            self.api.url("/"),
+            self.other.url("/")
         ));
-        Self { node, api, other, tasks }
     }
 
     fn publish(&self, id: &str) {
@@ -134,6 +142,21 @@ fn every_ticket_is_told_once_over_kills_of_the_node() {
     wait::until("everything to be told", || (stage.told().len() == 6).then_some(()));
     (1..=3).for_each(|number| assert_eq!(stage.told_of(number), ["opened", "resolved"]));
     assert_eq!(stage.events(), 6);
+}
+
+#[test]
+fn a_node_that_has_lost_its_events_tells_of_each_ticket_that_comes_then() {
+    let mut stage = Stage::new(Node::new(), asking);
+    stage.outage("e1");
+    stage.mended();
+    stage.expect(&["ticket-1-opened", "ticket-1-resolved"]);
+    stage.node.terminate();
+    let unready = Unready::without_events(&stage.node);
+    stage.apply();
+    stage.outage("e2");
+    stage.mended();
+    stage.expect(&["ticket-1-opened", "ticket-1-resolved", "ticket-2-opened", "ticket-2-resolved"]);
+    unready.ends();
 }
 
 /// The node dies at a point on the way from the record of a ticket to the feed.
