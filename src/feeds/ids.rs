@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::io;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,22 +63,33 @@ pub(super) struct Ids {
     pub sealing: Option<Sealing>,
     /// Of sealed and of retired segments, ascending.
     pub tables: Vec<Table>,
+    /// A filter of several tables that is being made.
+    making: Option<Making>,
 }
 
 impl Ids {
+    pub fn new(recent: Recent, tables: Vec<Table>) -> Self {
+        Self { recent, tables, ..Self::default() }
+    }
+
     /// What older segments know of these ids, the latest use of each. One table after the other: its filter stays near
-    /// while all of them are looked for.
+    /// while all of them are looked for. Where tables share a filter, most ids are looked for in that one alone.
     pub fn older(&self, ids: impl Iterator<Item = u128> + Clone) -> io::Result<Recent> {
         let mut found = Recent::default();
         if let Some(sealing) = &self.sealing {
             found.extend(ids.clone().filter_map(|id| sealing.ids.get(&id).map(|&known| (id, known))));
         }
-        for table in self.tables.iter().rev() {
-            for id in ids.clone().filter(|&id| table.filter.may_hold(id)) {
-                if let Slot::Vacant(unknown) = found.entry(id)
-                    && let Some(known) = table.find(id)?
-                {
-                    unknown.insert(known);
+        let together = |one: &Table, next: &Table| one.shared.as_ref().zip(next.shared.as_ref()).is_some_and(is_one);
+        for tables in self.tables.chunk_by(together).rev() {
+            let held = |id: &u128| tables[0].shared.as_ref().is_none_or(|filter| filter.may_hold(*id));
+            let ids: Vec<u128> = ids.clone().filter(held).collect();
+            for table in tables.iter().rev() {
+                for &id in ids.iter().filter(|&&id| table.filter.may_hold(id)) {
+                    if let Slot::Vacant(unknown) = found.entry(id)
+                        && let Some(known) = table.find(id)?
+                    {
+                        unknown.insert(known);
+                    }
                 }
             }
         }
@@ -102,18 +113,59 @@ impl Ids {
     /// Waits for the table that is being written. One that could not be is written now; if that fails too, its ids stay
     /// in memory.
     pub fn sealed(&mut self, folder: &Folder) -> io::Result<()> {
-        let Some(mut sealing) = self.sealing.take() else { return Ok(()) };
-        let written = sealing.writing.take().and_then(|writing| writing.join().ok()?.ok());
-        let written = written.map_or_else(|| Table::write(folder, sealing.segment, &sealing.ids, sealing.newest), Ok);
-        match written {
-            Ok(table) => self.tables.push(table),
-            Err(error) => {
-                self.sealing = Some(sealing);
-                return Err(error);
+        if let Some(mut sealing) = self.sealing.take() {
+            let written = sealing.writing.take().and_then(|writing| writing.join().ok()?.ok());
+            let written =
+                written.map_or_else(|| Table::write(folder, sealing.segment, &sealing.ids, sealing.newest), Ok);
+            match written {
+                Ok(table) => self.tables.push(table),
+                Err(error) => {
+                    self.sealing = Some(sealing);
+                    return Err(error);
+                }
             }
         }
+        self.share();
         Ok(())
     }
+
+    /// Lets neighbours share a filter as soon as there are enough that have none, and one that is made. Nothing is lost
+    /// with one that can't be made: it is tried again.
+    fn share(&mut self) {
+        if let Some(made) = self.making.take_if(|making| making.filter.is_finished()) {
+            match made.filter.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))) {
+                Ok(filter) => {
+                    let filter = Arc::new(filter);
+                    let of_it = self.tables.iter_mut().filter(|table| made.segments.contains(&table.segment));
+                    of_it.for_each(|table| table.shared = Some(filter.clone()));
+                }
+                Err(error) => tracing::warn!(%error, "a filter of event ids can't be made yet: publishing costs more"),
+            }
+        }
+        let alone = |tables: &&[Table]| tables.iter().all(|table| table.shared.is_none());
+        if self.making.is_none()
+            && let Some(tables) = self.tables.windows(SHARING).find(alone)
+        {
+            let segments = tables.iter().map(|table| table.segment).collect();
+            let rows: Vec<Arc<Rows>> = tables.iter().map(|table| table.rows.clone()).collect();
+            let filter = Builder::new().name("feeds-ids".to_owned()).spawn(move || Filter::of_all(&rows));
+            self.making = filter.ok().map(|filter| Making { segments, filter });
+        }
+    }
+}
+
+/// Tables that share a filter: what an event costs grows with all tables, and so by as much less.
+const SHARING: usize = 16;
+
+/// A filter that tables of these segments are to share.
+#[derive(Debug)]
+struct Making {
+    segments: Vec<u64>,
+    filter: JoinHandle<io::Result<Filter>>,
+}
+
+fn is_one((one, other): (&Arc<Filter>, &Arc<Filter>)) -> bool {
+    Arc::ptr_eq(one, other)
 }
 
 /// Ids of a segment on their way into a table.
@@ -163,9 +215,18 @@ pub(super) struct Table {
     pub newest: Timestamp,
     /// Of the file.
     pub bytes: u64,
-    path: PathBuf,
-    count: u64,
+    rows: Arc<Rows>,
     filter: Filter,
+    /// One that holds the ids of its neighbours too.
+    shared: Option<Arc<Filter>>,
+}
+
+/// Where the rows of a table stand.
+#[derive(Debug)]
+struct Rows {
+    path: PathBuf,
+    at: u64,
+    count: u64,
 }
 
 impl Table {
@@ -215,13 +276,19 @@ impl Table {
         let mut rest = vec![0; filter_bytes as usize];
         file.read_exact_at(&mut rest, 32)?;
         head.extend_from_slice(&rest);
-        Ok(Filter::read(&head).map(|filter| Self { segment, newest, bytes, path, count, filter }))
+        let rows = Arc::new(Rows { path, at: bytes - count * ROW as u64, count });
+        Ok(Filter::read(&head).map(|filter| Self { segment, newest, bytes, rows, filter, shared: None }))
     }
 
+    fn find(&self, id: u128) -> io::Result<Option<Known>> {
+        self.rows.find(id)
+    }
+}
+
+impl Rows {
     /// Ids are hashes, so that their places can be guessed: two or three reads, however large the table.
     fn find(&self, id: u128) -> io::Result<Option<Known>> {
         let file = File::open(&self.path)?;
-        let table = self.bytes - self.count * ROW as u64;
         let mut rows = 0..self.count;
         let mut between = 0..u128::MAX;
         while !rows.is_empty() {
@@ -229,7 +296,7 @@ impl Table {
             let guess = rows.start + (part * (rows.end - rows.start) as f64) as u64;
             let first = guess.saturating_sub(READ / 2).clamp(rows.start, rows.end - 1);
             let mut bytes = vec![0; (READ.min(rows.end - first) as usize) * ROW];
-            file.read_exact_at(&mut bytes, table + first * ROW as u64)?;
+            file.read_exact_at(&mut bytes, self.at + first * ROW as u64)?;
             let (read, _) = bytes.as_chunks::<ROW>();
             let of = |row: Option<&[u8; ROW]>| row.map_or(0, |row| read_row(row).0);
             let (lowest, highest) = (of(read.first()), of(read.last()));
@@ -243,6 +310,19 @@ impl Table {
             }
         }
         Ok(None)
+    }
+
+    /// Calls for each id.
+    fn each(&self, mut call: impl FnMut(u128)) -> io::Result<()> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut rows = BufReader::with_capacity(1 << 20, file);
+        let mut row = [0; ROW];
+        for _ in 0..self.count {
+            rows.read_exact(&mut row)?;
+            call(read_row(&row).0);
+        }
+        Ok(())
     }
 }
 
@@ -261,21 +341,35 @@ fn read_row(row: &[u8; ROW]) -> (u128, Known) {
     (u128::from_be_bytes(*id), Known { content: number(), offset: number() })
 }
 
-/// A Bloom filter whose bits for one id lie in one cache line, because one filter for each segment is
-/// asked about each new id. 24 bits an id: less than 1 in 1,000 unknown ids costs a look into the file.
+/// A Bloom filter whose bits for one id lie in one cache line, because filters are asked about each new id.
 #[derive(Debug)]
 struct Filter(Box<[u64]>);
 
 impl Filter {
+    /// That of a table: 24 bits an id, so that less than 1 in 1,000 unknown ids costs a look into the file.
     fn of(ids: impl Iterator<Item = u128>, count: usize) -> Self {
-        let mut words = vec![0; count.div_ceil(21).max(1) * 8].into_boxed_slice();
-        for id in ids {
-            let block = block_of(id, words.len());
-            for bit in bits_of(id) {
-                words[block + bit / 64] |= 1 << (bit % 64);
-            }
+        let mut filter = Self::with_blocks(count.div_ceil(21));
+        ids.for_each(|id| filter.insert(id));
+        filter
+    }
+
+    /// One for many tables: 10 bits an id, since each has a filter of its own for what this one lets pass.
+    fn of_all(tables: &[Arc<Rows>]) -> io::Result<Self> {
+        let count: u64 = tables.iter().map(|rows| rows.count).sum();
+        let mut filter = Self::with_blocks(count.div_ceil(51) as usize);
+        tables.iter().try_for_each(|rows| rows.each(|id| filter.insert(id)))?;
+        Ok(filter)
+    }
+
+    fn with_blocks(blocks: usize) -> Self {
+        Self(vec![0; blocks.max(1) * 8].into_boxed_slice())
+    }
+
+    fn insert(&mut self, id: u128) {
+        let block = block_of(id, self.0.len());
+        for bit in bits_of(id) {
+            self.0[block + bit / 64] |= 1 << (bit % 64);
         }
-        Self(words)
     }
 
     /// From the start of a file up to the checksum.
@@ -309,23 +403,27 @@ fn bits_of(id: u128) -> impl Iterator<Item = usize> {
 mod tests {
     use super::super::record::View;
     use super::*;
+    use std::ops::Range;
 
     fn hash(n: u64) -> u128 {
         u128::from_be_bytes(first(&Sha256::digest(n.to_le_bytes()).into()))
     }
 
-    fn table(dir: &std::path::Path, ids: std::ops::Range<u64>) -> Table {
-        let path = dir.join("1.ids");
-        let ids = ids.map(|n| (hash(n), Known { content: n + 1, offset: n })).collect();
+    fn table(dir: &std::path::Path, ids: Range<u64>) -> Table {
+        table_of(dir, 1, ids.map(|n| (hash(n), Known { content: n + 1, offset: n })).collect())
+    }
+
+    fn table_of(dir: &std::path::Path, segment: u64, ids: Recent) -> Table {
+        let path = dir.join(format!("{segment}.ids"));
         std::fs::write(&path, Table::encode(&ids, Timestamp(5))).unwrap();
-        Table::open(path, 1).unwrap().unwrap()
+        Table::open(path, segment).unwrap().unwrap()
     }
 
     #[test]
     fn every_id_of_a_table_is_found_and_few_others_are_looked_for() {
         let dir = tempfile::tempdir().unwrap();
         let table = table(dir.path(), 0..5_000);
-        assert_eq!((table.count, table.newest), (5_000, Timestamp(5)));
+        assert_eq!((table.rows.count, table.newest), (5_000, Timestamp(5)));
         for n in 0..5_000 {
             assert!(table.filter.may_hold(hash(n)));
             assert_eq!(table.find(hash(n)).unwrap(), Some(Known { content: n + 1, offset: n }));
@@ -336,19 +434,48 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_share_a_filter_know_together_what_each_of_them_knows() {
+        const TABLES: u64 = 2 * SHARING as u64 + 3;
+        let dir = tempfile::tempdir().unwrap();
+        // Each repeats half of the ids of the one before.
+        let ids_of = |table: u64| (table * 50..table * 50 + 100).map(hash);
+        let known = |table: u64| Known { content: table, offset: table };
+        let tables = (0..TABLES).map(|n| table_of(dir.path(), n, ids_of(n).map(|id| (id, known(n))).collect()));
+        let mut ids = Ids::new(Recent::default(), tables.collect());
+        let asked: Vec<u128> = (0..3_000).map(hash).collect();
+        let knows = |ids: &Ids, tables: Range<u64>| {
+            let expected: Recent = tables.flat_map(|n| ids_of(n).map(move |id| (id, known(n)))).collect();
+            assert_eq!(ids.older(asked.iter().copied()).unwrap(), expected);
+        };
+        knows(&ids, 0..TABLES);
+        let alone = |ids: &Ids| ids.tables.iter().filter(|table| table.shared.is_none()).count();
+        while alone(&ids) >= SHARING || ids.making.is_some() {
+            ids.share();
+            std::thread::yield_now();
+        }
+        assert_eq!(alone(&ids), 3);
+        knows(&ids, 0..TABLES);
+        // Those that are forgotten leave the filter of the others as it is.
+        ids.tables.drain(..5);
+        knows(&ids, 5..TABLES);
+        ids.share();
+        assert!(ids.making.is_none());
+    }
+
+    #[test]
     fn a_damaged_table_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let opened = table(dir.path(), 0..3);
-        let bytes = std::fs::read(&opened.path).unwrap();
+        let bytes = std::fs::read(&opened.rows.path).unwrap();
         for at in 0..bytes.len() - 3 * ROW {
             let mut wrong = bytes.clone();
             wrong[at] ^= 1;
-            std::fs::write(&opened.path, &wrong).unwrap();
-            assert!(Table::open(opened.path.clone(), 1).unwrap().is_none(), "byte {at}");
+            std::fs::write(&opened.rows.path, &wrong).unwrap();
+            assert!(Table::open(opened.rows.path.clone(), 1).unwrap().is_none(), "byte {at}");
         }
         for length in 0..bytes.len() {
-            std::fs::write(&opened.path, &bytes[..length]).unwrap();
-            assert!(Table::open(opened.path.clone(), 1).unwrap().is_none(), "cut at {length}");
+            std::fs::write(&opened.rows.path, &bytes[..length]).unwrap();
+            assert!(Table::open(opened.rows.path.clone(), 1).unwrap().is_none(), "cut at {length}");
         }
     }
 

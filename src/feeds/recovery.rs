@@ -261,7 +261,7 @@ impl Loading<'_> {
             state.trim(&head.feed, head.oldest)?;
         }
         state.take_unrecorded(); // it is on disk already
-        let ids = Ids { recent: contents.ids, sealing: None, tables: self.tables.into_values().collect() };
+        let ids = Ids::new(contents.ids, self.tables.into_values().collect());
         Ok(Recovered { state, ids, active })
     }
 
