@@ -28,6 +28,7 @@ use hms_actors::id::{Offset, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::files::{Folder, IDS, INDEX, LOG};
+use super::filter::Filter;
 use super::record::Cursor;
 use super::same::Content;
 use crate::mark;
@@ -148,7 +149,7 @@ impl Ids {
         {
             let segments = tables.iter().map(|table| table.segment).collect();
             let rows: Vec<Arc<Rows>> = tables.iter().map(|table| table.rows.clone()).collect();
-            let filter = Builder::new().name("feeds-ids".to_owned()).spawn(move || Filter::of_all(&rows));
+            let filter = Builder::new().name("feeds-ids".to_owned()).spawn(move || shared_by(&rows));
             self.making = filter.ok().map(|filter| Making { segments, filter });
         }
     }
@@ -157,11 +158,24 @@ impl Ids {
 /// Tables that share a filter: what an event costs grows with all tables, and so by as much less.
 const SHARING: usize = 16;
 
+/// Ids in a block of a table's filter: less than 1 in 1,000 unknown ones costs a look into the file.
+const IN_A_BLOCK: usize = 21;
+
+/// The same in a filter that is shared: each table has one of its own for what this one lets pass.
+const IN_A_SHARED_BLOCK: usize = 51;
+
 /// A filter that tables of these segments are to share.
 #[derive(Debug)]
 struct Making {
     segments: Vec<u64>,
     filter: JoinHandle<io::Result<Filter>>,
+}
+
+fn shared_by(tables: &[Arc<Rows>]) -> io::Result<Filter> {
+    let ids: u64 = tables.iter().map(|rows| rows.count).sum();
+    let mut filter = Filter::sized(ids as usize, IN_A_SHARED_BLOCK);
+    tables.iter().try_for_each(|rows| rows.each(|id| filter.insert(id)))?;
+    Ok(filter)
 }
 
 fn is_one((one, other): (&Arc<Filter>, &Arc<Filter>)) -> bool {
@@ -244,12 +258,13 @@ impl Table {
     pub fn encode(ids: &Recent, newest: Timestamp) -> Vec<u8> {
         let mut rows: Vec<(u128, Known)> = ids.iter().map(|(&id, &known)| (id, known)).collect();
         rows.sort_unstable_by_key(|&(id, _)| id);
-        let filter = Filter::of(rows.iter().map(|&(id, _)| id), rows.len());
+        let mut filter = Filter::sized(rows.len(), IN_A_BLOCK);
+        rows.iter().for_each(|&(id, _)| filter.insert(id));
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&(rows.len() as u64).to_le_bytes());
         out.extend_from_slice(&newest.0.to_le_bytes());
-        out.extend_from_slice(&(filter.0.len() as u64).to_le_bytes());
-        for word in &filter.0 {
+        out.extend_from_slice(&(filter.words().len() as u64).to_le_bytes());
+        for word in filter.words() {
             out.extend_from_slice(&word.to_le_bytes());
         }
         let crc = crc32fast::hash(&out);
@@ -277,7 +292,7 @@ impl Table {
         file.read_exact_at(&mut rest, 32)?;
         head.extend_from_slice(&rest);
         let rows = Arc::new(Rows { path, at: bytes - count * ROW as u64, count });
-        Ok(Filter::read(&head).map(|filter| Self { segment, newest, bytes, rows, filter, shared: None }))
+        Ok(read_filter(&head).map(|filter| Self { segment, newest, bytes, rows, filter, shared: None }))
     }
 
     fn find(&self, id: u128) -> io::Result<Option<Known>> {
@@ -334,69 +349,18 @@ fn read_head(bytes: &[u8]) -> Option<(u64, Timestamp, u64)> {
     Some((rest.u64()?, Timestamp(rest.u64()? as i64), rest.u64()?))
 }
 
+/// From the start of a file up to the checksum.
+fn read_filter(bytes: &[u8]) -> Option<Filter> {
+    let (body, crc) = bytes.split_last_chunk::<4>()?;
+    let whole = crc32fast::hash(body) == u32::from_le_bytes(*crc);
+    Filter::read(body.get(32..)?).filter(|_| whole)
+}
+
 fn read_row(row: &[u8; ROW]) -> (u128, Known) {
     let (id, rest) = row.split_first_chunk::<16>().expect("a row has 32 bytes");
     let mut rest = Cursor(rest);
     let mut number = || rest.u64().expect("a row has 32 bytes");
     (u128::from_be_bytes(*id), Known { content: number(), offset: number() })
-}
-
-/// A Bloom filter whose bits for one id lie in one cache line, because filters are asked about each new id.
-#[derive(Debug)]
-struct Filter(Box<[u64]>);
-
-impl Filter {
-    /// That of a table: 24 bits an id, so that less than 1 in 1,000 unknown ids costs a look into the file.
-    fn of(ids: impl Iterator<Item = u128>, count: usize) -> Self {
-        let mut filter = Self::with_blocks(count.div_ceil(21));
-        ids.for_each(|id| filter.insert(id));
-        filter
-    }
-
-    /// One for many tables: 10 bits an id, since each has a filter of its own for what this one lets pass.
-    fn of_all(tables: &[Arc<Rows>]) -> io::Result<Self> {
-        let count: u64 = tables.iter().map(|rows| rows.count).sum();
-        let mut filter = Self::with_blocks(count.div_ceil(51) as usize);
-        tables.iter().try_for_each(|rows| rows.each(|id| filter.insert(id)))?;
-        Ok(filter)
-    }
-
-    fn with_blocks(blocks: usize) -> Self {
-        Self(vec![0; blocks.max(1) * 8].into_boxed_slice())
-    }
-
-    fn insert(&mut self, id: u128) {
-        let block = block_of(id, self.0.len());
-        for bit in bits_of(id) {
-            self.0[block + bit / 64] |= 1 << (bit % 64);
-        }
-    }
-
-    /// From the start of a file up to the checksum.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (body, crc) = bytes.split_last_chunk::<4>()?;
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let (words, rest) = body.get(32..)?.as_chunks::<8>();
-        let whole = rest.is_empty() && !words.is_empty() && words.len().is_multiple_of(8);
-        whole.then(|| Self(words.iter().map(|word| u64::from_le_bytes(*word)).collect()))
-    }
-
-    fn may_hold(&self, id: u128) -> bool {
-        let block = block_of(id, self.0.len());
-        bits_of(id).all(|bit| self.0[block + bit / 64] >> (bit % 64) & 1 == 1)
-    }
-}
-
-/// First word of the id's block.
-fn block_of(id: u128, words: usize) -> usize {
-    let blocks = (words / 8) as u128;
-    (((id & u128::from(u64::MAX)) * blocks) >> 64) as usize * 8
-}
-
-fn bits_of(id: u128) -> impl Iterator<Item = usize> {
-    (0..6).map(move |n| (id >> (64 + 9 * n)) as usize % 512)
 }
 
 #[cfg(test)]

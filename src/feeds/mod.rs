@@ -5,6 +5,7 @@ mod batch;
 pub mod cloudevents;
 mod draft;
 mod files;
+mod filter;
 mod frame;
 #[cfg(any(test, feature = "fuzzed"))]
 pub(crate) mod fuzzed;
