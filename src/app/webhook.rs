@@ -104,7 +104,8 @@ impl Webhook {
             Some(last) => position_of(&last)?,
             None => {
                 // One that is there has lost its events, and would send the new beginning.
-                if stored.is_some() {
+                if let Some(stored) = &stored {
+                    self.operations.settle_lost(stored).await.map_err(|refused| refused.to_string())?;
                     self.delete(&id).await?;
                 }
                 self.begin().await?

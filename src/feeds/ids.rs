@@ -80,14 +80,16 @@ impl Ids {
         if let Some(sealing) = &self.sealing {
             found.extend(ids.clone().filter_map(|id| sealing.ids.get(&id).map(|&known| (id, known))));
         }
-        let together = |one: &Table, next: &Table| one.shared.as_ref().zip(next.shared.as_ref()).is_some_and(is_one);
+        let together = |one: &Table, next: &Table| matches!((&one.shared, &next.shared), (Some(one), Some(next)) if Arc::ptr_eq(one, next));
+        let mut held: Vec<u128> = Vec::new();
         for tables in self.tables.chunk_by(together).rev() {
-            let held = |id: &u128| tables[0].shared.as_ref().is_none_or(|filter| filter.may_hold(*id));
-            let ids: Vec<u128> = ids.clone().filter(held).collect();
+            let may_hold = |id: &u128| tables[0].shared.as_ref().is_none_or(|filter| filter.may_hold(*id));
+            held.clear();
+            held.extend(ids.clone().filter(may_hold));
             for table in tables.iter().rev() {
-                for &id in ids.iter().filter(|&&id| table.filter.may_hold(id)) {
+                for &id in held.iter().filter(|&&id| table.filter.may_hold(id)) {
                     if let Slot::Vacant(unknown) = found.entry(id)
-                        && let Some(known) = table.find(id)?
+                        && let Some(known) = table.rows.find(id)?
                     {
                         unknown.insert(known);
                     }
@@ -176,10 +178,6 @@ fn shared_by(tables: &[Arc<Rows>]) -> io::Result<Filter> {
     let mut filter = Filter::sized(ids as usize, IN_A_SHARED_BLOCK);
     tables.iter().try_for_each(|rows| rows.each(|id| filter.insert(id)))?;
     Ok(filter)
-}
-
-fn is_one((one, other): (&Arc<Filter>, &Arc<Filter>)) -> bool {
-    Arc::ptr_eq(one, other)
 }
 
 /// Ids of a segment on their way into a table.
@@ -294,10 +292,6 @@ impl Table {
         let rows = Arc::new(Rows { path, at: bytes - count * ROW as u64, count });
         Ok(read_filter(&head).map(|filter| Self { segment, newest, bytes, rows, filter, shared: None }))
     }
-
-    fn find(&self, id: u128) -> io::Result<Option<Known>> {
-        self.rows.find(id)
-    }
 }
 
 impl Rows {
@@ -390,9 +384,9 @@ mod tests {
         assert_eq!((table.rows.count, table.newest), (5_000, Timestamp(5)));
         for n in 0..5_000 {
             assert!(table.filter.may_hold(hash(n)));
-            assert_eq!(table.find(hash(n)).unwrap(), Some(Known { content: n + 1, offset: n }));
+            assert_eq!(table.rows.find(hash(n)).unwrap(), Some(Known { content: n + 1, offset: n }));
         }
-        assert_eq!(table.find(hash(5_001)).unwrap(), None);
+        assert_eq!(table.rows.find(hash(5_001)).unwrap(), None);
         let looked_for = (5_000..25_000).filter(|&n| table.filter.may_hold(hash(n))).count();
         assert!(looked_for < 40, "{looked_for} of 20,000");
     }
