@@ -159,6 +159,34 @@ fn a_node_that_has_lost_its_events_tells_of_each_ticket_that_comes_then() {
     unready.ends();
 }
 
+#[test]
+fn what_was_lost_before_the_task_system_heard_of_it_is_a_dead_letter() {
+    let mut stage = Stage::new(Node::new(), asking);
+    stage.tasks.answer(Answer::Status(503));
+    stage.outage("e1");
+    wait::until("an attempt at it", || stage.ticket_of(WEBHOOK));
+    // Told to stop it would take back what had no effect.
+    stage.node.kill9();
+    let unready = Unready::without_events(&stage.node);
+    stage.apply();
+    let lost = || {
+        let audit = stage.node.audit();
+        let lost = audit.into_iter().filter(|record| record["kind"] == "dead_lettered" && record["recipe"] == WEBHOOK);
+        lost.map(|record| (record["offset"].clone(), record["reason"].clone())).collect::<Vec<_>>()
+    };
+    // At 0 there was the beginning, which is never sent.
+    let opened = (json!(1), json!("lost"));
+    let found = wait::within(wait::DEADLINE, || (lost() == [opened.clone()]).then_some(()));
+    assert!(found.is_some(), "{:?}", lost());
+    // The ticket is still open, so that the new beginning tells of it.
+    stage.tasks.answer(Answer::Status(200));
+    stage.api.answer(Answer::Status(200));
+    stage.publish("e2");
+    stage.mended();
+    stage.expect(&["ticket-1-opened", "ticket-1-resolved"]);
+    unready.ends();
+}
+
 /// The node dies at a point on the way from the record of a ticket to the feed.
 fn survives(point: &str) {
     let mut stage = Stage::new(Node::faulty(), asking);
