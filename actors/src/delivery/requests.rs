@@ -35,6 +35,7 @@ mod governed;
 mod outcomes;
 
 use form::Page;
+use outcomes::Accepted;
 
 /// Data in all units that wait to be sent: an outage costs disk, not memory.
 const STAGED_BYTES: usize = 8 << 20;
@@ -72,6 +73,8 @@ struct Requests {
     sending: usize,
     /// What is in flight.
     flying: HashMap<Name, Flight>,
+    /// What is not committed yet.
+    accepted: Accepted,
     /// When the rate limit has a place again.
     paced_until: Option<Instant>,
     /// The unit whose attempt failed last.
@@ -145,6 +148,7 @@ async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
             lane.leave(base).await?;
             return Ok(Next::Stop);
         }
+        lane.commit_what_is_due(base);
         lane.paced_until = lane.paced_until.filter(|&at| at > Instant::now());
         if base.room() != Room::Nothing {
             Box::pin(lane.ask_again(base)).await?;
@@ -204,6 +208,7 @@ impl Requests {
             running: FuturesUnordered::new(),
             sending: 0,
             flying: HashMap::new(),
+            accepted: Accepted::default(),
             paced_until: None,
             failed_last: None,
             replays: HashMap::new(),
@@ -440,7 +445,7 @@ impl Requests {
         let let_go = self.empty_since.map(|since| since + LET_GO);
         // Once that is past it was not for nothing in flight that the turn was kept.
         let turn = Some(self.moved + PATIENCE).filter(|&at| self.turn.is_here() && at > now);
-        [self.paced_until.or(due), asks, let_go, turn].into_iter().flatten().min()
+        [self.paced_until.or(due), self.accepted.due(), asks, let_go, turn].into_iter().flatten().min()
     }
 
     fn partner(&mut self, base: &Base, revision: Revision) -> Result<Rc<dyn RequestPartner>, Failure> {

@@ -11,6 +11,7 @@ mod faults;
 mod governed;
 mod house;
 mod lanes;
+mod receipts;
 mod reviewed;
 mod runner;
 mod schedules;

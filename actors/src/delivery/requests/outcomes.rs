@@ -1,5 +1,7 @@
 //! What becomes of a unit that was tried: delivered, tried again, split, or given up as a dead letter.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
@@ -7,12 +9,13 @@ use super::Requests;
 use crate::delivery::Ended;
 use crate::delivery::base::{Base, Failed};
 use crate::delivery::control::NotReplayed;
+use crate::delivery::keyed::Meets;
 use crate::delivery::unit::{Outcome, Staged};
 use crate::event::Key;
 use crate::failure::{Failure, FailureKind};
 use crate::guard::words_of;
-use crate::policy::circuit::{CircuitState, Permit};
-use crate::ports::OpenTicket;
+use crate::policy::circuit::{CircuitState, Permit, Room};
+use crate::ports::{OpenTicket, Sent};
 use crate::receipt::{Cause, Entry};
 use crate::work::Unit;
 
@@ -20,23 +23,50 @@ use crate::work::Unit;
 /// the partner may still be working on. From then on it is a refusal.
 const CONFLICTS: u32 = 10;
 
+/// For so long a receipt waits for others, which come while so much is under way: a sync costs as much for one as for
+/// a hundred. It is the commit delay of databases.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So many wait for no more: what a sync costs is little beside them.
+const MANY: usize = 128;
+
+/// What partners have accepted, and what is to be written of it.
+#[derive(Default)]
+pub(super) struct Accepted {
+    staged: Vec<Staged>,
+    entries: Vec<Entry>,
+    /// When the first of it came.
+    since: Option<Instant>,
+}
+
+impl Accepted {
+    /// When it is to be written at the latest; never if there is none.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.since.map(|since| since + GATHER)
+    }
+
+    fn add(&mut self, mut staged: Staged, sent: &Sent) {
+        self.since.get_or_insert_with(Instant::now);
+        staged.delivered(sent, &mut self.entries);
+        self.staged.push(staged);
+    }
+}
+
 impl Requests {
     /// Takes all that has ended by now, `outcome` first. What was accepted meanwhile is one commit.
     pub(super) async fn ended(&mut self, base: &mut Base, outcome: Outcome) -> Ended {
         self.moved = Instant::now();
-        let (mut accepted, mut entries) = (Vec::new(), Vec::new());
         let mut next = Some(outcome);
         while let Some(outcome) = next {
             match outcome {
-                Outcome::Answered(mut staged, permit, Ok(sent)) => {
+                Outcome::Answered(staged, permit, Ok(sent)) => {
                     self.sending -= 1;
-                    staged.delivered(&sent, &mut entries);
-                    accepted.push(staged);
+                    self.accepted.add(staged, &sent);
                     let also = base.recovered(permit);
                     if !also.is_empty() {
                         // A change of the circuit is written before an operator's order that follows it.
-                        entries.extend(also);
-                        self.commit(base, &mut accepted, &mut entries).await?;
+                        self.accepted.entries.extend(also);
+                        self.commit(base).await?;
                     }
                 }
                 Outcome::Answered(staged, permit, Err(failure)) => {
@@ -46,7 +76,7 @@ impl Requests {
                 Outcome::Panicked(staged, permit, panic) => {
                     self.sending -= 1;
                     // Nothing that was accepted ends with the actor.
-                    self.commit(base, &mut accepted, &mut entries).await?;
+                    self.commit(base).await?;
                     let failure = Failure::transient(format!("the adapter panicked: {}", words_of(panic.as_ref())));
                     self.failed(base, staged, permit, failure).await?;
                     // After the record: its supervisor starts a new actor.
@@ -56,20 +86,47 @@ impl Requests {
             }
             next = self.running.next().now_or_never().flatten();
         }
-        if !accepted.is_empty() {
-            let commit = base.commit_apart(entries);
-            self.running.push(Box::pin(async move { Outcome::Committed(accepted, commit.await) }));
+        if !self.gathers(base) {
+            self.commit_accepted(base);
         }
         Ok(())
     }
 
+    /// Whether receipts may wait for more: half of what may be under way is, and nothing waits for one of them.
+    fn gathers(&self, base: &Base) -> bool {
+        let awaited = |key: &Key| self.keys.meets(key) == Meets::Waiting;
+        base.room() == Room::Free
+            && self.shared == 0
+            && self.accepted.entries.len() < MANY
+            && self.sending > 0
+            && 2 * self.sending >= self.concurrency
+            && !self.accepted.staged.iter().any(|staged| staged.keys.iter().any(awaited))
+    }
+
+    /// Commits receipts that have waited for long enough.
+    pub(super) fn commit_what_is_due(&mut self, base: &Base) {
+        if self.accepted.due().is_some_and(|due| due <= Instant::now()) {
+            self.commit_accepted(base);
+        }
+    }
+
+    /// Begins to commit what has been accepted; others go on meanwhile.
+    fn commit_accepted(&mut self, base: &Base) {
+        let Accepted { staged, entries, since } = std::mem::take(&mut self.accepted);
+        if since.is_some() {
+            let commit = base.commit_apart(entries);
+            self.running.push(Box::pin(async move { Outcome::Committed(staged, commit.await) }));
+        }
+    }
+
     /// Commits receipts and waits for it.
-    async fn commit(&mut self, base: &mut Base, accepted: &mut Vec<Staged>, entries: &mut Vec<Entry>) -> Ended {
-        if accepted.is_empty() {
+    async fn commit(&mut self, base: &mut Base) -> Ended {
+        let Accepted { staged, entries, since } = std::mem::take(&mut self.accepted);
+        if since.is_none() {
             return Ok(());
         }
-        let committed = base.commit_apart(std::mem::take(entries)).await;
-        self.committed(base, std::mem::take(accepted), committed)
+        let committed = base.commit_apart(entries).await;
+        self.committed(base, staged, committed)
     }
 
     /// The receipts are on disk.

@@ -18,6 +18,8 @@ use hms_actors::receipt::Receipt;
 pub enum Answer {
     Accept,
     AcceptAfter(Duration),
+    /// At the same time as others, and after them.
+    AcceptAfterTurns(usize),
     PanicAfter(Duration),
     Fail(Failure),
     Panic,
@@ -89,6 +91,11 @@ impl RequestPartner for FakeRequests {
         match answer.unwrap_or(Answer::Accept) {
             Answer::Accept => tokio::task::yield_now().await,
             Answer::AcceptAfter(wait) => tokio::time::sleep(wait).await,
+            Answer::AcceptAfterTurns(turns) => {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            }
             Answer::PanicAfter(wait) => {
                 tokio::time::sleep(wait).await;
                 panic!("the adapter panics")
