@@ -160,8 +160,9 @@ async fn work(base: &mut Base, lane: &mut Requests) -> Result<Next, Failure> {
             }
         } else {
             lane.turn.end();
-            // An outage costs no memory.
+            // An outage costs no memory: what is read and made ahead is read and made again.
             lane.page = None;
+            lane.ready.iter_mut().for_each(|staged| staged.body = None);
         }
         Box::pin(base.close_policy_ticket()).await?;
         let busy = lane.storing.is_some() || lane.turn.waits() || lane.candidate(base, base.room()).is_some();
