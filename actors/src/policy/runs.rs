@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::few::Few;
 use crate::id::{Offset, TargetName};
 use crate::settled::Settled;
 
 /// One recipe's account since the last line was written.
 #[derive(Debug, Default)]
 pub struct Runs {
-    /// A list, because they are few.
-    targets: Vec<(TargetName, Target)>,
+    targets: Few<TargetName, Target>,
     completed: u64,
     failed: BTreeSet<Offset>,
 }
@@ -24,35 +24,29 @@ struct Target {
 impl Runs {
     /// A target begins (again) with what it has settled.
     pub fn enter(&mut self, target: &TargetName, settled: Settled) {
-        self.leave(target);
-        self.targets.reserve_exact(1);
-        self.targets.push((target.clone(), Target { settled, busy: false }));
+        self.targets.insert(target.clone(), Target { settled, busy: false });
     }
 
     pub fn leave(&mut self, target: &TargetName) {
-        self.targets.retain(|(name, _)| name != target);
+        self.targets.remove(target);
     }
 
     /// A target has something in flight, or nothing that it could try now.
     pub fn set_busy(&mut self, target: &TargetName, busy: bool) {
-        if let Some(target) = self.target(target) {
+        if let Some(target) = self.targets.get_mut(target) {
             target.busy = busy;
         }
     }
 
-    fn target(&mut self, name: &TargetName) -> Option<&mut Target> {
-        self.targets.iter_mut().find(|(of, _)| of == name).map(|(_, target)| target)
-    }
-
     /// A target settled an event: by delivery, or as a dead letter.
     pub fn settled(&mut self, target: &TargetName, offset: Offset, delivered: bool) {
-        let Some(entry) = self.target(target) else { return };
+        let Some(entry) = self.targets.get_mut(target) else { return };
         if !entry.settled.insert(offset) {
             return;
         }
         if !delivered {
             self.failed.insert(offset);
-        } else if self.targets.iter().all(|(_, target)| target.settled.contains(offset)) {
+        } else if self.targets.values().all(|target| target.settled.contains(offset)) {
             self.completed += 1;
         }
     }
@@ -64,12 +58,12 @@ impl Runs {
 
     /// How many events below `head` this target has not settled.
     pub fn waiting(&self, target: &TargetName, head: Offset) -> Option<u64> {
-        self.targets.iter().find(|(name, _)| name == target).map(|(_, target)| target.settled.waiting(head))
+        self.targets.get(target).map(|target| target.settled.waiting(head))
     }
 
     /// Nothing is in flight in any target.
     pub fn is_quiet(&self) -> bool {
-        self.targets.iter().all(|(_, target)| !target.busy)
+        self.targets.values().all(|target| !target.busy)
     }
 
     /// Closes the account: `(completed, failed)`, and begins a new one.

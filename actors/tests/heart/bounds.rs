@@ -46,3 +46,20 @@ fn in_an_outage_no_more_is_held_than_was_read_before_it() {
         assert!(held(&world) <= 256, "{} events are held", held(&world));
     });
 }
+
+#[test]
+fn in_an_outage_no_body_is_held() {
+    simulated(async {
+        let world = World::new();
+        backlog(&world, 20);
+        let down = || Answer::Fail(Failure::transient("connection refused"));
+        world.partner.script.borrow_mut().extend(std::iter::repeat_with(down).take(4));
+        let _supervisor = apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+        pass(600).await;
+        assert_eq!(world.ledger.delivered().len(), 20);
+        // Of the first sixteen four had been sent, and the others were ready, when the circuit opened.
+        let mut ahead = world.partner.ahead.take();
+        ahead.sort_unstable();
+        assert_eq!(ahead, [0, 1, 2, 3, 16, 17, 18, 19]);
+    });
+}

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use hms_actors::failure::Failure;
 use hms_actors::ports::Schedule;
 use hms_actors::receipt::Entry;
+use hms_actors::settings::Lane;
 
 use crate::fakes::{Answer, World};
 use crate::runner::{REQUESTS, apply, pass, recipe, simulated, start};
@@ -17,7 +19,11 @@ async fn answered(answers: [Answer; 4], keys: &[&str]) -> World {
     for key in keys {
         world.log.publish(key);
     }
-    apply(&start(&world), recipe(Schedule::OnChange, REQUESTS)).await;
+    delivered(world, REQUESTS).await
+}
+
+async fn delivered(world: World, lane: Lane) -> World {
+    apply(&start(&world), recipe(Schedule::OnChange, lane)).await;
     pass(1).await;
     world
 }
@@ -63,5 +69,30 @@ fn what_an_event_of_the_same_key_waits_for_is_written_at_once() {
         let at = |offset: u64| received.iter().find(|(_, _, offsets)| *offsets == [offset]).map(|(at, ..)| *at);
         assert!(at(4).is_some(), "{received:?}");
         assert_eq!(at(4), at(0));
+    });
+}
+
+#[test]
+fn receipts_that_are_many_wait_for_no_more() {
+    simulated(async {
+        let world = World::new();
+        let turns = |turns, count| std::iter::repeat_n(Answer::AcceptAfterTurns(turns), count);
+        world.partner.script.borrow_mut().extend(turns(1, 127).chain(turns(5, 1)).chain(turns(9, 1)));
+        world.partner.script.borrow_mut().extend(std::iter::repeat_n(HANGS, 271));
+        (0..400).for_each(|_| _ = world.log.publish(""));
+        let world = delivered(world, Lane::Requests { concurrency: 400, max_events: 1 }).await;
+        assert_eq!(commits(&world), [128, 1]);
+    });
+}
+
+#[test]
+fn a_part_of_a_batch_waits_for_no_other_receipt() {
+    simulated(async {
+        let world = World::new();
+        let refused = Answer::Fail(Failure::refused("422"));
+        world.partner.script.borrow_mut().extend([refused, HANGS, HANGS, HANGS]);
+        (0..8).for_each(|_| _ = world.log.publish(""));
+        let world = delivered(world, Lane::Requests { concurrency: 4, max_events: 2 }).await;
+        assert_eq!((world.ledger.delivered(), commits(&world)), (vec![0, 1], vec![1, 1]));
     });
 }

@@ -123,7 +123,8 @@ impl Endpoint {
             .tls_backend_preconfigured(tls.clone())
             .dns_resolver(Lookup { way: self.route.way.clone(), egress: self.egress.clone() })
             .redirect(redirect::Policy::none())
-            .retry(retry::never())
+            // With room for a retry it would keep a copy of each request, though it never makes one.
+            .retry(retry::never().max_retries_per_request(0))
             .no_proxy()
             .http1_only()
             .connect_timeout(CONNECT.min(self.timeout))

@@ -9,7 +9,7 @@ use super::Requests;
 use crate::delivery::Ended;
 use crate::delivery::base::{Base, Failed};
 use crate::delivery::control::NotReplayed;
-use crate::delivery::keyed::Meets;
+use crate::delivery::keyed::{Keys, Meets};
 use crate::delivery::unit::{Outcome, Staged};
 use crate::event::Key;
 use crate::failure::{Failure, FailureKind};
@@ -37,6 +37,8 @@ pub(super) struct Accepted {
     entries: Vec<Entry>,
     /// When the first of it came.
     since: Option<Instant>,
+    /// Whether an event waited for a key of it when it came.
+    awaited: bool,
 }
 
 impl Accepted {
@@ -45,8 +47,9 @@ impl Accepted {
         self.since.map(|since| since + GATHER)
     }
 
-    fn add(&mut self, mut staged: Staged, sent: &Sent) {
+    fn add(&mut self, mut staged: Staged, sent: &Sent, keys: &Keys) {
         self.since.get_or_insert_with(Instant::now);
+        self.awaited |= staged.keys.iter().any(|key| keys.meets(key) == Meets::Waiting);
         staged.delivered(sent, &mut self.entries);
         self.staged.push(staged);
     }
@@ -61,7 +64,7 @@ impl Requests {
             match outcome {
                 Outcome::Answered(staged, permit, Ok(sent)) => {
                     self.sending -= 1;
-                    self.accepted.add(staged, &sent);
+                    self.accepted.add(staged, &sent, &self.keys);
                     let also = base.recovered(permit);
                     if !also.is_empty() {
                         // A change of the circuit is written before an operator's order that follows it.
@@ -92,15 +95,15 @@ impl Requests {
         Ok(())
     }
 
-    /// Whether receipts may wait for more: half of what may be under way is, and nothing waits for one of them.
+    /// Whether receipts may wait for more: half of what may be under way is, and nothing waited for one of
+    /// them when it came.
     fn gathers(&self, base: &Base) -> bool {
-        let awaited = |key: &Key| self.keys.meets(key) == Meets::Waiting;
         base.room() == Room::Free
             && self.shared == 0
             && self.accepted.entries.len() < MANY
+            && !self.accepted.awaited
             && self.sending > 0
             && 2 * self.sending >= self.concurrency
-            && !self.accepted.staged.iter().any(|staged| staged.keys.iter().any(awaited))
     }
 
     /// Commits receipts that have waited for long enough.
@@ -112,7 +115,7 @@ impl Requests {
 
     /// Begins to commit what has been accepted; others go on meanwhile.
     fn commit_accepted(&mut self, base: &Base) {
-        let Accepted { staged, entries, since } = std::mem::take(&mut self.accepted);
+        let Accepted { staged, entries, since, .. } = std::mem::take(&mut self.accepted);
         if since.is_some() {
             let commit = base.commit_apart(entries);
             self.running.push(Box::pin(async move { Outcome::Committed(staged, commit.await) }));
@@ -121,7 +124,7 @@ impl Requests {
 
     /// Commits receipts and waits for it.
     async fn commit(&mut self, base: &mut Base) -> Ended {
-        let Accepted { staged, entries, since } = std::mem::take(&mut self.accepted);
+        let Accepted { staged, entries, since, .. } = std::mem::take(&mut self.accepted);
         if since.is_none() {
             return Ok(());
         }

@@ -31,6 +31,8 @@ pub struct FakePartner {
     /// What new work begins with, and what each request came with.
     pub seal: Cell<u32>,
     pub seals: RefCell<Vec<u32>>,
+    /// First offsets of requests that came with a body that was made ahead.
+    pub ahead: RefCell<Vec<Offset>>,
     pub received: RefCell<Vec<(Timestamp, Revision, Vec<Offset>)>>,
     pub accepted: RefCell<Vec<Offset>>,
     pub script: RefCell<VecDeque<Answer>>,
@@ -76,6 +78,7 @@ impl RequestPartner for FakeRequests {
         self.partner.seals.borrow_mut().push(request.seal);
         if let Some(ahead) = &request.body {
             assert_eq!(*ahead, body(&request.events), "a body that was made of other events");
+            self.partner.ahead.borrow_mut().extend(request.events.first().map(|event| event.offset));
         }
         let offsets: Vec<Offset> = request.events.iter().map(|event| event.offset).collect();
         let mut keys: Vec<Key> = request.events.iter().map(|event| self.key(event)).collect();

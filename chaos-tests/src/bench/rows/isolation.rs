@@ -42,18 +42,23 @@ pub fn run(settings: &Settings) -> Row {
 
 fn half(settings: &Settings, row: &mut Row, others: Others) -> Run {
     let targets = 2 * settings.sized(500, 5);
-    // The first opens all connections; of so many it is less than a hundredth, and p99 is of the others.
-    let (single, burst) = (settings.sized(120, 3), settings.sized(100, 5));
+    let (single, burst) = (settings.sized(240, 3), settings.sized(100, 5));
     let (stage, well, ill) = (Stage::new(&settings.program), Sink::of_many(), Sink::of_many());
     ill.hang(others == Others::Hang);
     stage.apply(RECIPE, &recipe(targets, others, &well, &ill));
+    // One before those that are measured: it opens all connections, and those that hang have begun to.
+    stage.publish(&events::requests(FEED, single, 1, 1), 1);
+    wait_for(&[&well], (targets / 2) as u64);
+    if others != Others::Absent {
+        ill.wait_for_requests(targets / 2);
+    }
     let due = paced::run(single, PACE, 1, || |number| stage.publish(&events::requests(FEED, number, 1, 1), 1));
-    wait_for(&[&well], (single * targets / 2) as u64);
+    wait_for(&[&well], ((1 + single) * targets / 2) as u64);
     let [p50, p99] = latency(&well, &due);
     let sinks = [&well, &ill];
     let clock = Clock::start(Some(stage.process()), &sinks, &[]);
-    stage.publish(&events::requests(FEED, single, burst, burst), 1);
-    wait_for(&[&well], ((single + burst) * targets / 2) as u64);
+    stage.publish(&events::requests(FEED, single + 1, burst, burst), 1);
+    wait_for(&[&well], ((1 + single + burst) * targets / 2) as u64);
     let run = clock.stop(burst * targets / 2).with("p50 ms", p50).with("p99 ms", p99);
     let names: Vec<String> = (0..targets).step_by(2).map(name).collect();
     stage.settled(RECIPE, &names.iter().map(String::as_str).collect::<Vec<_>>());
